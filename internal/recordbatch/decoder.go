@@ -1,0 +1,117 @@
+package recordbatch
+
+import "errors"
+
+// DefaultMaxBytes is the largest decompressed size of a batch that a
+// [Decoder] accepts when it is not told otherwise: 256 MiB.
+const DefaultMaxBytes = 256 << 20
+
+// Stop, returned by a callback of [Decoder.Records], ends the walk without an
+// error.
+var Stop = errors.New("stop") //nolint:errname // a signal like io.EOF
+
+// Decoder reads the records of batches. The zero value is ready; it keeps its
+// buffers between batches, so keep the Decoder. Not for concurrent use.
+type Decoder struct {
+	// MaxBytes bounds the decompressed size of one batch in bytes, against a
+	// small batch that unpacks into more than there is memory. 0 means
+	// DefaultMaxBytes.
+	MaxBytes int
+
+	decompressor decompressor
+	headers      []Header
+	record       Record
+}
+
+// Records calls fn for each record of b in order. The record and all it points
+// to may be changed by fn but are good only until fn returns, with the one
+// exception that an uncompressed batch's bytes are b's own and must not be
+// written to. fn's error ends the walk and is returned as it is; [Stop] ends
+// it without one.
+//
+// The header's CRC is not checked (see [Batch.Verify]), but the structure is,
+// as strictly as by the Java client: count, record lengths and the end must
+// fit. The error for that is a [*CorruptError]; for a batch beyond MaxBytes a
+// [*TooLargeError].
+func (d *Decoder) Records(b Batch, fn func(*Record) error) error {
+	base := b.BaseOffset()
+	r := &d.record
+	err := d.raw(b, func(timestamp int64, raw *rawRecord) error {
+		r.Offset = base + int64(raw.offsetDelta)
+		r.Timestamp = timestamp
+		var ok bool
+		if d.headers, ok = parseBody(raw.body, r, d.headers); !ok {
+			return corrupt(base, "record at offset %d cannot be read", r.Offset)
+		}
+		return fn(r)
+	})
+	*r = Record{}
+	return err
+}
+
+// raw calls fn for each record with its effective timestamp.
+func (d *Decoder) raw(b Batch, fn func(timestamp int64, r *rawRecord) error) error {
+	p, err := d.payload(b)
+	if err != nil {
+		return err
+	}
+	count := int(b.NumRecords())
+	if count < 0 || count > len(p) {
+		return corrupt(b.BaseOffset(), "%d records in %d bytes", count, len(p))
+	}
+	logAppendTime := b.IsLogAppendTime()
+	baseTimestamp, maxTimestamp := b.BaseTimestamp(), b.MaxTimestamp()
+	var r rawRecord
+	i := 0
+	for n := range count {
+		if i = nextRaw(p, i, &r); i < 0 {
+			return corrupt(b.BaseOffset(), "record %d of %d cannot be read", n+1, count)
+		}
+		timestamp := maxTimestamp
+		if !logAppendTime {
+			timestamp = baseTimestamp + r.timestampDelta
+		}
+		if err := fn(timestamp, &r); err != nil {
+			if err == Stop {
+				return nil
+			}
+			return err
+		}
+	}
+	if i != len(p) {
+		return corrupt(b.BaseOffset(), "%d bytes after the last of %d records", len(p)-i, count)
+	}
+	return nil
+}
+
+// payload gives b's records uncompressed: b's own bytes or the decoder's
+// buffer, good until the next call.
+func (d *Decoder) payload(b Batch) ([]byte, error) {
+	if b.Codec() == None {
+		return b.Payload(), nil
+	}
+	if b.NumRecords() == 0 && len(b.Payload()) == 0 {
+		return nil, nil // emptied by compaction
+	}
+	p, err := d.decompressor.decompress(b.Codec(), b.Payload(), d.maxBytes())
+	return p, d.explain(err, b.BaseOffset(), b.Codec())
+}
+
+func (d *Decoder) maxBytes() int {
+	if d.MaxBytes > 0 {
+		return d.MaxBytes
+	}
+	return DefaultMaxBytes
+}
+
+// explain turns a codec's error into one with the offset.
+func (d *Decoder) explain(err error, offset int64, codec Codec) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errDecompressedSize):
+		return &TooLargeError{Offset: offset, What: "decompressed record batch", Limit: d.maxBytes(), Hint: "raise the limit for decompressed batches"}
+	default:
+		return &CorruptError{Offset: offset, Reason: "cannot decompress " + codec.String(), Err: err}
+	}
+}

@@ -1,0 +1,3 @@
+package recordbatch
+
+const legacyMinLen = 26 // a v0 message with null key and null value
