@@ -23,6 +23,8 @@ type Login struct {
 	Listener Listener
 	// User is a user of Users, for SASLSSL and SASLPlaintext.
 	User string
+	// Password replaces the one of Users; empty keeps it.
+	Password string
 	// Mechanism is PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 (also for empty) or OAUTHBEARER.
 	Mechanism string
 }
@@ -33,6 +35,9 @@ func (l Login) withDefaults() Login {
 	}
 	if l.Mechanism == "" {
 		l.Mechanism = "SCRAM-SHA-512"
+	}
+	if l.Password == "" {
+		l.Password = Users[l.User]
 	}
 	return l
 }
@@ -102,14 +107,13 @@ func (b *Bed) tlsConfig(withCertificate bool) (*tls.Config, error) {
 }
 
 func (b *Bed) mechanism(login Login) (sasl.Mechanism, error) {
-	password := Users[login.User]
 	switch login.Mechanism {
 	case "PLAIN":
-		return plain.Auth{User: login.User, Pass: password}.AsMechanism(), nil
+		return plain.Auth{User: login.User, Pass: login.Password}.AsMechanism(), nil
 	case "SCRAM-SHA-256":
-		return scram.Auth{User: login.User, Pass: password}.AsSha256Mechanism(), nil
+		return scram.Auth{User: login.User, Pass: login.Password}.AsSha256Mechanism(), nil
 	case "SCRAM-SHA-512":
-		return scram.Auth{User: login.User, Pass: password}.AsSha512Mechanism(), nil
+		return scram.Auth{User: login.User, Pass: login.Password}.AsSha512Mechanism(), nil
 	case "OAUTHBEARER":
 		return oauth.Oauth(func(context.Context) (oauth.Auth, error) {
 			token, err := b.Token(login.User, time.Hour)
@@ -139,7 +143,7 @@ func (b *Bed) ClientProperties(login Login) (string, error) {
 			return "", fmt.Errorf("kafkabed: no property file for SASL mechanism %q", login.Mechanism)
 		}
 		set("sasl.mechanism", login.Mechanism)
-		set("sasl.jaas.config", fmt.Sprintf("org.apache.kafka.common.security.%s required username=%q password=%q;", module, login.User, Users[login.User]))
+		set("sasl.jaas.config", fmt.Sprintf("org.apache.kafka.common.security.%s required username=%q password=%q;", module, login.User, login.Password))
 	}
 	if login.tls() {
 		set("ssl.truststore.type", "PEM")
