@@ -21,6 +21,7 @@ type Decoder struct {
 	decompressor decompressor
 	headers      []Header
 	record       Record
+	raw          rawRecord
 }
 
 // Records calls fn for each record of b in order. The record and all it points
@@ -34,54 +35,45 @@ type Decoder struct {
 // fit. The error for that is a [*CorruptError]; for a batch beyond MaxBytes a
 // [*TooLargeError].
 func (d *Decoder) Records(b Batch, fn func(*Record) error) error {
-	base := b.BaseOffset()
-	r := &d.record
-	err := d.raw(b, func(timestamp int64, raw *rawRecord) error {
-		r.Offset = base + int64(raw.offsetDelta)
-		r.Timestamp = timestamp
-		var ok bool
-		if d.headers, ok = parseBody(raw.body, r, d.headers); !ok {
-			return corrupt(base, "record at offset %d cannot be read", r.Offset)
-		}
-		return fn(r)
-	})
-	*r = Record{}
-	return err
-}
-
-// raw calls fn for each record with its effective timestamp.
-func (d *Decoder) raw(b Batch, fn func(timestamp int64, r *rawRecord) error) error {
-	p, err := d.payload(b)
+	records, err := d.open(b)
 	if err != nil {
 		return err
 	}
-	count := int(b.NumRecords())
-	if count < 0 || count > len(p) {
-		return corrupt(b.BaseOffset(), "%d records in %d bytes", count, len(p))
-	}
-	logAppendTime := b.IsLogAppendTime()
-	baseTimestamp, maxTimestamp := b.BaseTimestamp(), b.MaxTimestamp()
-	var r rawRecord
-	i := 0
-	for n := range count {
-		if i = nextRaw(p, i, &r); i < 0 {
-			return corrupt(b.BaseOffset(), "record %d of %d cannot be read", n+1, count)
+	r := &d.record
+	defer func() { *r = Record{} }()
+	for {
+		ok, err := records.next(&d.raw)
+		if !ok {
+			return err
 		}
-		timestamp := maxTimestamp
-		if !logAppendTime {
-			timestamp = baseTimestamp + r.timestampDelta
+		r.Offset, r.Timestamp = d.raw.offset, d.raw.timestamp
+		if d.headers, ok = parseBody(d.raw.body, r, d.headers); !ok {
+			return corrupt(b.BaseOffset(), "record at offset %d cannot be read", r.Offset)
 		}
-		if err := fn(timestamp, &r); err != nil {
+		if err := fn(r); err != nil {
 			if err == Stop {
 				return nil
 			}
 			return err
 		}
 	}
-	if i != len(p) {
-		return corrupt(b.BaseOffset(), "%d bytes after the last of %d records", len(p)-i, count)
+}
+
+// open decompresses b and begins a walk over its records.
+func (d *Decoder) open(b Batch) (rawRecords, error) {
+	p, err := d.payload(b)
+	if err != nil {
+		return rawRecords{}, err
 	}
-	return nil
+	count := int(b.NumRecords())
+	if count < 0 || count > len(p) {
+		return rawRecords{}, corrupt(b.BaseOffset(), "%d records in %d bytes", count, len(p))
+	}
+	return rawRecords{
+		p: p, count: count,
+		baseOffset:    b.BaseOffset(),
+		baseTimestamp: b.BaseTimestamp(), maxTimestamp: b.MaxTimestamp(), logAppendTime: b.IsLogAppendTime(),
+	}, nil
 }
 
 // payload gives b's records uncompressed: b's own bytes or the decoder's

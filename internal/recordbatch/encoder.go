@@ -82,12 +82,12 @@ func (e *Encoder) Append(r *Record) bool {
 	return true
 }
 
-func (e *Encoder) appendRaw(offset, timestamp int64, body []byte) bool {
-	if !e.fits(len(body)) {
+func (e *Encoder) appendRaw(r *rawRecord) bool {
+	if !e.fits(len(r.body)) {
 		return false
 	}
-	e.offsets = append(e.offsets, offset)
-	e.draft.addRaw(int32(e.draft.count), timestamp, body)
+	e.offsets = append(e.offsets, r.offset)
+	e.draft.addRaw(int32(e.draft.count), r.timestamp, r.body)
 	return true
 }
 
@@ -159,7 +159,7 @@ func (d *draft) split() (left, right draft) {
 			half = &right
 		}
 		i = nextRaw(d.records, i, &r)
-		half.addRaw(int32(half.count), d.baseTimestamp+r.timestampDelta, r.body)
+		half.addRaw(int32(half.count), d.baseTimestamp+r.timestamp, r.body)
 	}
 	return left, right
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // Record is one record. From a [Decoder] its slices point into the batch or
@@ -27,12 +28,13 @@ type Header struct {
 // was read. body runs from the key's length to the record's end and does not
 // depend on the batch, so it can be copied into another one.
 type rawRecord struct {
-	timestampDelta int64
-	offsetDelta    int32
-	body           []byte
+	offset    int64
+	timestamp int64
+	body      []byte
 }
 
-// nextRaw reads the record at p[i:] and returns the position after it, or -1.
+// nextRaw reads the record at p[i:], offset and timestamp as the deltas they
+// are stored as, and returns the position after it, or -1.
 func nextRaw(p []byte, i int, r *rawRecord) int {
 	length, i := varint(p, i)
 	if i < 0 || length < 1 || length > int64(len(p)-i) {
@@ -41,15 +43,42 @@ func nextRaw(p []byte, i int, r *rawRecord) int {
 	end := i + int(length)
 	p = p[:end]
 	i++ // attributes: none are defined
-	var delta int64
-	r.timestampDelta, i = varint(p, i)
-	delta, i = varint(p, i)
-	if i < 0 || delta != int64(int32(delta)) {
+	r.timestamp, i = varint(p, i)
+	r.offset, i = varint(p, i)
+	if i < 0 || r.offset < 0 || r.offset > math.MaxInt32 {
 		return -1
 	}
-	r.offsetDelta = int32(delta)
 	r.body = p[i:end:end]
 	return end
+}
+
+// rawRecords walks the uncompressed records of a batch.
+type rawRecords struct {
+	p                           []byte
+	at, taken, count            int
+	baseOffset                  int64
+	baseTimestamp, maxTimestamp int64
+	logAppendTime               bool
+}
+
+// next reads a record with its absolute offset and effective timestamp. After
+// the last one it tells false and checks that the bytes end there.
+func (w *rawRecords) next(r *rawRecord) (bool, error) {
+	if w.taken == w.count {
+		if w.at != len(w.p) {
+			return false, corrupt(w.baseOffset, "%d bytes after the last of %d records", len(w.p)-w.at, w.count)
+		}
+		return false, nil
+	}
+	w.taken++
+	if w.at = nextRaw(w.p, w.at, r); w.at < 0 {
+		return false, corrupt(w.baseOffset, "record %d of %d cannot be read", w.taken, w.count)
+	}
+	r.offset += w.baseOffset
+	if r.timestamp += w.baseTimestamp; w.logAppendTime {
+		r.timestamp = w.maxTimestamp
+	}
+	return true, nil
 }
 
 // parseBody reads key, value and headers. It reuses headers' memory and tells
@@ -64,7 +93,8 @@ func parseBody(p []byte, r *Record, headers []Header) (_ []Header, ok bool) {
 	if i < 0 || count < 0 || count > int64(len(p)-i)/2 {
 		return headers, false
 	}
-	headers = headers[:0]
+	// Some more room than needed, for callers that append headers.
+	headers = slices.Grow(headers[:0], int(count)+8)
 	for ; count > 0; count-- {
 		var h Header
 		h.Key, i = bytesAt(p, i)
@@ -165,7 +195,7 @@ func appendBody(dst []byte, r *Record) []byte {
 	return dst
 }
 
-// maxRecordLen is the most bytes a record's own framing can add to its body.
+// maxRecordOverhead is the most bytes a record's own framing can add to its body.
 const maxRecordOverhead = 5 + 1 + binary.MaxVarintLen64 + 5
 
 // draft is an uncompressed batch in the making.

@@ -74,23 +74,25 @@ func (w *Rewriter) Concat(dst []byte, b Batch, skip int) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	e, base := w.pending, b.BaseOffset()
-	err = w.decoder.raw(b, func(timestamp int64, r *rawRecord) error {
-		if skip > 0 {
-			skip--
-			return nil
+	records, err := w.decoder.open(b)
+	if err != nil {
+		return dst, err
+	}
+	e := w.pending
+	var r rawRecord
+	for {
+		ok, err := records.next(&r)
+		if !ok {
+			return dst, err
 		}
-		offset := base + int64(r.offsetDelta)
-		if e.appendRaw(offset, timestamp, r.body) {
-			return nil
+		if skip--; skip >= 0 || e.appendRaw(&r) {
+			continue
 		}
-		var err error
-		if dst, err = e.Flush(dst); err == nil {
-			e.appendRaw(offset, timestamp, r.body)
+		if dst, err = e.Flush(dst); err != nil {
+			return dst, err
 		}
-		return err
-	})
-	return dst, err
+		e.appendRaw(&r)
+	}
 }
 
 // Rewrite takes in those of b's records for which fn tells true, as fn leaves
