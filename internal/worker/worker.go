@@ -1,0 +1,83 @@
+// Package worker is a worker process of the product: it offers a Temporal
+// service its workflows and activities.
+//
+// A worker listens on two task queues. The one it is given carries workflows
+// and short activities, many at a time; the other ([activities.TransferQueue])
+// carries the activities that move data, few at a time, because each of them
+// fills cores, wires and memory. Any number of workers may share the queues.
+package worker
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/workflows"
+)
+
+// DefaultTaskQueue is the task queue of operations that name no other.
+const DefaultTaskQueue = "kafka-backup"
+
+// Options say how a worker works.
+type Options struct {
+	// TaskQueue to listen on; empty means DefaultTaskQueue.
+	TaskQueue string
+	// Transfers is how many activities move data at the same time; 0 means 2.
+	// Each takes memory of its own (see docs/CONFIGURATION.md).
+	Transfers int
+	// DrainTimeout is how long activities may take, on Stop, to come to a safe
+	// point; 0 means 20 s. Those that do not are taken over all the same.
+	DrainTimeout time.Duration
+}
+
+// Worker is a running worker.
+type Worker struct{ control, transfer worker.Worker }
+
+// Start starts a worker; it works until Stop.
+func Start(c client.Client, o Options) (*Worker, error) {
+	if o.TaskQueue == "" {
+		o.TaskQueue = DefaultTaskQueue
+	}
+	if o.Transfers <= 0 {
+		o.Transfers = 2
+	}
+	if o.DrainTimeout <= 0 {
+		o.DrainTimeout = 20 * time.Second
+	}
+	options := worker.Options{
+		WorkerStopTimeout: o.DrainTimeout,
+		// A heartbeat's answer is how an activity learns that it is to stop.
+		MaxHeartbeatThrottleInterval:       time.Second,
+		MaxConcurrentActivityExecutionSize: 100,
+	}
+	w := &Worker{control: worker.New(c, o.TaskQueue, options)}
+	options.DisableWorkflowWorker = true
+	options.MaxConcurrentActivityExecutionSize = o.Transfers
+	w.transfer = worker.New(c, activities.TransferQueue(o.TaskQueue), options)
+
+	w.control.RegisterWorkflow(workflows.Backup)
+	w.control.RegisterWorkflow(workflows.Restore)
+	w.control.RegisterActivity(&activities.Monitor{Temporal: c})
+	for _, queue := range []worker.Worker{w.control, w.transfer} {
+		queue.RegisterActivity(&activities.Backup{})
+		queue.RegisterActivity(&activities.Restore{})
+	}
+	if err := w.control.Start(); err != nil {
+		return nil, fmt.Errorf("listen on task queue %s: %w", o.TaskQueue, err)
+	}
+	if err := w.transfer.Start(); err != nil {
+		w.control.Stop()
+		return nil, fmt.Errorf("listen on task queue %s: %w", activities.TransferQueue(o.TaskQueue), err)
+	}
+	return w, nil
+}
+
+// Stop takes on nothing new, lets activities come to a safe point, and
+// returns when they have, or after the drain timeout.
+func (w *Worker) Stop() {
+	w.transfer.Stop()
+	w.control.Stop()
+}
