@@ -1,0 +1,13 @@
+//go:build !linux
+
+package file
+
+import "io/fs"
+
+// umask is assumed: there is no way to read it that is safe beside other goroutines.
+const umask fs.FileMode = 0o022
+
+// renameNoReplace is create-if-absent for file systems without hard links: only Linux has it.
+func renameNoReplace(_, to string) error {
+	return &fs.PathError{Op: "create", Path: to, Err: errNoLink}
+}
