@@ -69,7 +69,7 @@ func (u *Upconverter) Convert(dst, p []byte) (out, rest []byte, err error) {
 		}
 		if err != nil {
 			dst, flushErr := u.flush(dst, None)
-			if flushErr != nil || errors.Is(err, ErrShort) || err == errBatch {
+			if flushErr != nil || err == ErrShort || err == errBatch {
 				err = flushErr
 			}
 			return dst, p, err
@@ -160,6 +160,9 @@ func (u *Upconverter) take(dst []byte, m *message) (_ []byte, err error) {
 }
 
 func (u *Upconverter) add(dst []byte, r *Record, codec Codec) (_ []byte, err error) {
+	if r.Offset < 0 {
+		return dst, corrupt(r.Offset, "message with a negative offset")
+	}
 	if u.draft.count > 0 {
 		ordered := r.Offset > u.last && r.Offset-u.base <= math.MaxInt32
 		if !ordered || codec == None && len(u.draft.records) >= legacyBatchBytes {
@@ -201,7 +204,9 @@ func (u *Upconverter) unpack(wrapper *message) error {
 	for len(p) > 0 {
 		var m message
 		if m, p, err = nextMessage(p); err != nil {
-			return &CorruptError{Offset: offset, Reason: "compressed message set", Err: err}
+			// The cause goes in as text: its ErrShort or errBatch must not be
+			// taken for the end of the outer bytes.
+			return corrupt(offset, "compressed message set: %v", err)
 		}
 		if m.codec != None {
 			return corrupt(offset, "compressed message inside a compressed message set")

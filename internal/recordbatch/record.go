@@ -36,7 +36,7 @@ type rawRecord struct {
 // nextRaw reads the record at p[i:], offset and timestamp as the deltas they
 // are stored as, and returns the position after it, or -1.
 func nextRaw(p []byte, i int, r *rawRecord) int {
-	length, i := varint(p, i)
+	length, i := varint32(p, i)
 	if i < 0 || length < 1 || length > int64(len(p)-i) {
 		return -1
 	}
@@ -44,8 +44,8 @@ func nextRaw(p []byte, i int, r *rawRecord) int {
 	p = p[:end]
 	i++ // attributes: none are defined
 	r.timestamp, i = varint(p, i)
-	r.offset, i = varint(p, i)
-	if i < 0 || r.offset < 0 || r.offset > math.MaxInt32 {
+	r.offset, i = varint32(p, i)
+	if i < 0 || r.offset < 0 {
 		return -1
 	}
 	r.body = p[i:end:end]
@@ -87,7 +87,7 @@ func parseBody(p []byte, r *Record, headers []Header) (_ []Header, ok bool) {
 	i := 0
 	r.Key, i = bytesAt(p, i)
 	r.Value, i = bytesAt(p, i)
-	count, i := varint(p, i)
+	count, i := varint32(p, i)
 	// A header takes at least two bytes: a count beyond that is a lie, not a
 	// reason to loop.
 	if i < 0 || count < 0 || count > int64(len(p)-i)/2 {
@@ -111,7 +111,7 @@ func parseBody(p []byte, r *Record, headers []Header) (_ []Header, ok bool) {
 // bytesAt reads a nullable byte string with its varint length. Any negative
 // length is null, as in the Java client. Position -1 in or out is an error.
 func bytesAt(p []byte, i int) ([]byte, int) {
-	n, i := varint(p, i)
+	n, i := varint32(p, i)
 	if i < 0 || n < 0 {
 		return nil, i
 	}
@@ -131,6 +131,20 @@ func varint(p []byte, i int) (int64, int) {
 		return int64(u>>1) ^ -int64(u&1), i + 1
 	}
 	return longVarint(p, i)
+}
+
+// varint32 is varint for what the format calls an int32: at most five bytes and
+// within its range.
+func varint32(p []byte, i int) (int64, int) {
+	if uint(i) < uint(len(p)) && p[i] < 0x80 {
+		u := uint64(p[i])
+		return int64(u>>1) ^ -int64(u&1), i + 1
+	}
+	v, end := longVarint(p, i)
+	if end-i > 5 || v != int64(int32(v)) {
+		return 0, -1
+	}
+	return v, end
 }
 
 func longVarint(p []byte, i int) (int64, int) {
