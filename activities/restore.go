@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"context"
 	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
@@ -62,3 +63,83 @@ type GroupFailed struct {
 
 // Restore are the activities of the Restore workflow.
 type Restore struct{}
+
+// Report begins the report of a restore that follows the plan.
+func (p *RestorePlan) Report(req RestoreRequest) RestoreReport {
+	return RestoreReport{BackupID: req.BackupID, ClusterID: p.ClusterID, Topics: p.Topics, Plan: p.Key, Warnings: p.Warnings}
+}
+
+// RestoreTargets are the target topics, ready to be filled.
+type RestoreTargets struct {
+	Created int `json:"created"` // topics that this restore created
+}
+
+// RestoredRecords is the outcome of the restore phase.
+type RestoredRecords struct {
+	Created  int      `json:"created"`
+	Total    Amount   `json:"total"`
+	Mapping  string   `json:"mapping"` // key of the offset mapping
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// ReleasedTargets says what putting the topic configurations back brings.
+type ReleasedTargets struct {
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// OffsetSnapshot names a snapshot of the groups' offsets in the repository.
+type OffsetSnapshot struct {
+	Key string `json:"key"`
+}
+
+// ResetOffsets is the outcome of the reset phase.
+type ResetOffsets struct {
+	Groups   int           `json:"groups"`  // whose offsets were all set and read back
+	Offsets  int           `json:"offsets"` // committed offsets set
+	Failed   []GroupFailed `json:"failed,omitempty"`
+	Warnings []string      `json:"warnings,omitempty"`
+}
+
+// PlanRestore decides what is restored where, checks all that can be checked,
+// and writes the plan. It changes nothing on the target.
+func (*Restore) PlanRestore(ctx context.Context, req RestoreRequest) (RestorePlan, error) {
+	panic("not yet")
+}
+
+// PrepareTargets creates the target topics, holds retention and compaction
+// off, takes the restore's producer id and fixes where each partition begins.
+func (*Restore) PrepareTargets(ctx context.Context, req RestoreRequest, plan RestorePlan) (RestoreTargets, error) {
+	panic("not yet")
+}
+
+// RestorePart produces one part of the plan.
+func (*Restore) RestorePart(ctx context.Context, req RestoreRequest, plan RestorePlan, part int) (Amount, error) {
+	panic("not yet")
+}
+
+// MapOffsets checks that the targets hold what the plan says and writes the
+// offset mapping.
+func (*Restore) MapOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan) (RestoredRecords, error) {
+	panic("not yet")
+}
+
+// ReleaseTargets puts the captured topic configurations back.
+func (*Restore) ReleaseTargets(ctx context.Context, req RestoreRequest, plan RestorePlan, failed bool) (ReleasedTargets, error) {
+	panic("not yet")
+}
+
+// SnapshotOffsets saves the groups' committed offsets on the target.
+func (*Restore) SnapshotOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan) (OffsetSnapshot, error) {
+	panic("not yet")
+}
+
+// ResetOffsets sets the groups' committed offsets through the mapping and
+// reads them back.
+func (*Restore) ResetOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, data RestoredRecords, snapshot OffsetSnapshot) (ResetOffsets, error) {
+	panic("not yet")
+}
+
+// RestoreOffsets puts a snapshot of the groups' offsets back.
+func (*Restore) RestoreOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, snapshot OffsetSnapshot) error {
+	panic("not yet")
+}

@@ -46,8 +46,9 @@ type Chunk struct {
 	Next int64
 	// LeaderEpoch is the leader epoch of the last batch before Next, or -1.
 	LeaderEpoch int32
-	// AbortedRecords and ControlBatches count what was left out.
-	AbortedRecords, ControlBatches int64
+	// AbortedBatches, the records in them and ControlBatches count what was
+	// left out, LeftOutBytes its size.
+	AbortedBatches, AbortedRecords, ControlBatches, LeftOutBytes int64
 	// Gap, when not nil, says that the offsets [Gap.From, Gap.To) no longer
 	// exist in the source and why.
 	Gap *Gap
@@ -81,6 +82,9 @@ type FetchOptions struct {
 	// MaxBytes is the most bytes one answer may hold (one batch larger than
 	// this is still sent). Default 4 MiB.
 	MaxBytes int32
+	// MaxWait is how long a broker waits for data before it answers with
+	// nothing. Default 500 ms.
+	MaxWait time.Duration
 	// Lanes is how many requests are under way at once to one broker, each
 	// for its own partitions. Default 2.
 	Lanes int
@@ -98,6 +102,9 @@ type FetchOptions struct {
 func (o *FetchOptions) defaults() {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = 4 << 20
+	}
+	if o.MaxWait <= 0 {
+		o.MaxWait = 500 * time.Millisecond
 	}
 	if o.Lanes <= 0 {
 		o.Lanes = 2

@@ -232,7 +232,7 @@ type partitionKey struct {
 
 func (l *fetchLane) request(ctx context.Context, asked []*fetchState) (*kmsg.FetchResponse, error) {
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis = 500
+	req.MaxWaitMillis = int32(l.opts.MaxWait.Milliseconds())
 	req.MinBytes = 1
 	req.MaxBytes = l.opts.MaxBytes
 	req.IsolationLevel = 1 // read_committed
@@ -370,11 +370,14 @@ func (l *fetchLane) walk(s *fetchState, a *kmsg.FetchResponseTopicPartition, c *
 		switch {
 		case verdict == recordbatch.Control:
 			c.ControlBatches++
+			c.LeftOutBytes += int64(len(b))
 			kept = nil
 		case b.NumRecords() == 0: // kept by compaction for its producer's sake
 			kept = nil
 		case verdict == recordbatch.AbortedData:
+			c.AbortedBatches++
 			c.AbortedRecords += int64(b.NumRecords())
+			c.LeftOutBytes += int64(len(b))
 			kept = nil
 		case b.BaseOffset() < s.Next || last >= s.End:
 			if kept, err = cut(b, s.Next, s.End); err != nil {

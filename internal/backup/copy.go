@@ -1,0 +1,130 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/kafka"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/transfer"
+)
+
+// Amount counts work: records are counted as offsets passed, bytes as those
+// of record batches kept.
+type Amount struct{ Records, Bytes, Partitions int64 }
+
+// Lag is how many offsets a partition still has to go.
+type Lag struct {
+	Topic     string
+	Partition int32
+	Offsets   int64
+}
+
+// Progress is how far a part is, all attempts together.
+type Progress struct {
+	Done    Amount
+	Lagging []Lag // worst first, a few
+}
+
+// Copier copies parts of a plan.
+type Copier struct {
+	Cluster    *kafka.Cluster
+	Repository *repository.Repository
+	Options    config.Backup
+	// Share is the share of the rate limit that is this part's, more than 0
+	// and at most 1.
+	Share float64
+	// Report, when not nil, is told now and then how far the part is.
+	Report func(Progress)
+}
+
+// Copy copies one part, going on where earlier attempts ended, and returns
+// what the part has copied in all attempts together. When ctx ends, what is in
+// hand is still written.
+func (c *Copier) Copy(ctx context.Context, plan *Plan, part int) (Amount, error) {
+	var pp PlanPart
+	if err := c.Repository.GetDocument(ctx, plan.Parts[part], &pp); err != nil {
+		return Amount{}, fmt.Errorf("read the plan of part %d: %w", part, err)
+	}
+	for {
+		r, err := load(ctx, c.Repository, plan.BackupID, &pp)
+		if err != nil {
+			return Amount{}, err
+		}
+		err = c.fetch(ctx, r)
+		if errors.Is(err, repository.ErrExists) {
+			continue // another attempt was first: go on after its segment
+		}
+		if err != nil {
+			return r.amount(), err
+		}
+		shard := r.shard()
+		if _, _, err := c.Repository.AdoptIndex(ctx, plan.BackupID, part, shard); err != nil {
+			return Amount{}, err
+		}
+		return copied(&pp, shard), nil
+	}
+}
+
+// copied is what a part's finished index has over its plan.
+func copied(pp *PlanPart, shard *repository.Shard) (did Amount) {
+	for _, t := range shard.Topics {
+		for _, p := range t.Partitions {
+			did.Records += p.Records
+			did.Bytes += p.Bytes
+			did.Partitions++
+		}
+	}
+	for _, t := range pp.Topics {
+		for _, p := range t.Partitions {
+			did.Records -= p.Records
+			did.Bytes -= p.Bytes
+		}
+	}
+	return did
+}
+
+// fetch runs fetch lanes, encoders and the segment writer until the part is
+// complete. ErrExists means that another attempt closed a segment first.
+func (c *Copier) fetch(ctx context.Context, r *run) error {
+	targets := make([]transfer.FetchPartition, len(r.partitions))
+	for i, p := range r.partitions {
+		targets[i] = transfer.FetchPartition{
+			Topic: p.Topic, TopicID: p.id, Partition: p.Partition,
+			Next: p.next, End: p.entry.End, LeaderEpoch: p.epoch,
+		}
+	}
+	opts := transfer.FetchOptions{MaxBytes: int32(c.Options.FetchMaxBytes), MaxWait: c.Options.FetchMaxWait.Std()}
+	if n := c.Options.RateLimitBytesPerSec; n > 0 {
+		share := max(float64(n)*c.Share, 1)
+		opts.Rate = rate.NewLimiter(rate.Limit(share), max(int(share), 1))
+	}
+	w := newWriter(ctx, c, r)
+	stop := make(chan struct{})
+	fctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		defer close(stop)
+		if err := w.run(); err != nil {
+			cancel(err)
+		}
+	}()
+	err := transfer.Fetch(fctx, c.Cluster.Client(), targets, opts, w.take)
+	w.finish(err != nil && ctx.Err() == nil)
+	<-stop
+	if w.err != nil {
+		return w.err
+	}
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// reportEvery is how often progress is reported.
+const reportEvery = time.Second
