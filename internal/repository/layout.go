@@ -31,15 +31,15 @@ const (
 var ErrID = errors.New("invalid id")
 
 // CheckID refuses ids that cannot be an element of an object key: 1 to 200 characters of
-// A-Z a-z 0-9 . _ - are allowed, the first a letter or digit. The error is ErrID.
+// A-Z a-z 0-9 . _ - are allowed, the first not a dot. The error is ErrID.
 func CheckID(id string) error {
 	if id == "" || len(id) > 200 {
 		return fmt.Errorf("%w %q: it must have 1 to 200 characters", ErrID, id)
 	}
 	for i, c := range []byte(id) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
-			return fmt.Errorf("%w %q: use letters, digits, '.', '_' and '-', beginning with a letter or digit", ErrID, id)
+		if !letter && c != '_' && c != '-' && (i == 0 || c != '.') {
+			return fmt.Errorf("%w %q: use letters, digits, '.', '_' and '-', not beginning with a dot", ErrID, id)
 		}
 	}
 	return nil

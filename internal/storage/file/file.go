@@ -9,7 +9,8 @@
 //   - There are no other files than the objects and <root>/.tmp/, which no listing shows. What a
 //     killed process leaves there is removed by RemoveAbandoned.
 //   - A key is a relative slash-separated path of non-empty elements, none of them "." or "..",
-//     the first not ".tmp". Other keys are refused, not escaped.
+//     the first not ".tmp". Other keys are refused, not escaped. An object "a" and objects below
+//     "a/" exclude each other.
 package file
 
 import (

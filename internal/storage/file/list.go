@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"gocloud.dev/blob/driver"
 )
@@ -69,7 +70,7 @@ func (l *lister) walk(dir, base string) error {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil // no such prefix, or deleted meanwhile
 	}
 	if err != nil {

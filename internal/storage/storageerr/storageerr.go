@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"syscall"
 
@@ -140,12 +141,18 @@ func classify(err error) (kind error, hint string) {
 	case gcerrors.PermissionDenied:
 		return ErrAccess, "check the credentials and the rights they have on this bucket or folder"
 	case gcerrors.ResourceExhausted:
-		return ErrFull, "free some space or raise the quota"
+		// Full disks were recognised above; clouds mean that there are too many requests.
+		return ErrUnavailable, "the store asks to slow down; try again"
 	case gcerrors.InvalidArgument:
 		return ErrInvalid, ""
 	}
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.EEXIST) {
+		return ErrInvalid, "a file is where a folder is needed, or the other way round"
+	}
+	// A bare errno is a net.Error by its methods, but not from the network.
+	var local *fs.PathError
 	var unreachable net.Error
-	if errors.As(err, &unreachable) {
+	if errors.As(err, &unreachable) && !errors.As(err, &local) {
 		return ErrUnavailable, "check storage.endpoint and the network"
 	}
 	return nil, ""
