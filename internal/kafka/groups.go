@@ -1,0 +1,354 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/kafka-backup/kafka-backup/internal/config"
+)
+
+// Types of groups, in Kafka's words (ListGroups version 5, KIP-848, KIP-932, KIP-1071).
+const (
+	GroupClassic  = "classic"
+	GroupConsumer = "consumer"
+	GroupShare    = "share"
+	GroupStreams  = "streams"
+)
+
+// Group is a consumer, share or streams group.
+type Group struct {
+	Name     string
+	Type     string // one of the Group constants; brokers before 3.7 do not tell, theirs are classic
+	State    string // Empty, Stable, ...; empty when the brokers do not tell (before 2.6)
+	Protocol string // protocol type: "consumer" for consumers; empty for a group that only has offsets
+	// Offsets are by topic and partition; nil unless asked for. A share group has none of this kind.
+	Offsets []CommittedOffset
+}
+
+// CommittedOffset is a group's position in a partition: the next offset to be read.
+type CommittedOffset struct {
+	Topic       string
+	TopicID     TopicID // zero when the brokers do not tell
+	Partition   int32
+	Offset      int64
+	LeaderEpoch int32 // of the record before it; -1: none was committed
+	Metadata    string
+}
+
+// ListGroups lists the groups that filter selects, by name, without offsets. All brokers are asked, for each knows only the groups it
+// coordinates; those that do not answer are in a [*PartialError]. Groups for which DESCRIBE is missing are invisible.
+func (c *Cluster) ListGroups(ctx context.Context, filter config.GroupFilter) ([]Group, error) {
+	const op = "list groups"
+	var groups []Group
+	err := patiently(ctx, c, func() error {
+		var failed []*Error
+		byName := map[string]Group{}
+		for _, shard := range c.client.RequestSharded(ctx, kmsg.NewPtrListGroupsRequest()) {
+			err := shard.Err
+			if err == nil {
+				err = kerr.ErrorForCode(shard.Resp.(*kmsg.ListGroupsResponse).ErrorCode)
+			}
+			if err != nil {
+				failed = append(failed, brokerError(op, shard.Meta.NodeID, err))
+				continue
+			}
+			for _, g := range shard.Resp.(*kmsg.ListGroupsResponse).Groups {
+				if filter.Match(g.Group) {
+					byName[g.Group] = Group{Name: g.Group, Type: cmp.Or(strings.ToLower(g.GroupType), GroupClassic), State: g.GroupState, Protocol: g.ProtocolType}
+				}
+			}
+		}
+		groups = groups[:0]
+		for _, name := range sortedKeys(byName) {
+			groups = append(groups, byName[name])
+		}
+		return partial(op, failed)
+	})
+	return groups, err
+}
+
+// CaptureGroups lists the groups that filter selects with their committed offsets on the topics for which topic says
+// yes. Groups without any are left out, except share groups, which keep their positions elsewhere. What failed,
+// broker or group, is in a [*PartialError], and the rest is returned.
+//
+// A committed offset on a topic for which DESCRIBE is missing is left out by the brokers, silently.
+func (c *Cluster) CaptureGroups(ctx context.Context, filter config.GroupFilter, topic func(string) bool) ([]Group, error) {
+	listed, err := c.ListGroups(ctx, filter)
+	failed, err := gather(nil, err)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, g := range listed {
+		if g.Type != GroupShare {
+			names = append(names, g.Name)
+		}
+	}
+	offsets, err := c.CommittedOffsets(ctx, names)
+	if failed, err = gather(failed, err); err != nil {
+		return nil, err
+	}
+	groups := listed[:0]
+	for _, g := range listed {
+		for _, o := range offsets[g.Name] {
+			if topic(o.Topic) {
+				g.Offsets = append(g.Offsets, o)
+			}
+		}
+		if len(g.Offsets) > 0 || g.Type == GroupShare {
+			groups = append(groups, g)
+		}
+	}
+	return groups, partial("capture groups", failed)
+}
+
+// CommittedOffsets returns all committed offsets of groups, by topic and partition (OffsetFetch, many groups a request
+// from version 8 on). A group that does not exist, or has no offsets, gives an empty list. What failed is in a [*PartialError].
+func (c *Cluster) CommittedOffsets(ctx context.Context, groups []string) (map[string][]CommittedOffset, error) {
+	const op = "fetch committed offsets"
+	got := make(map[string][]CommittedOffset, len(groups))
+	var failed []*Error
+	each(chunks(groups, maxGroupsPerRequest), func(names []string) func() {
+		offsets, bad := c.committedOffsets(ctx, op, names)
+		return func() {
+			for name, os := range offsets {
+				got[name] = os
+			}
+			failed = append(failed, bad...)
+		}
+	})
+	slices.SortFunc(failed, func(a, b *Error) int { return cmp.Compare(a.Group, b.Group) })
+	if ctx.Err() != nil {
+		return got, ctx.Err()
+	}
+	return got, partial(op, failed)
+}
+
+func (c *Cluster) committedOffsets(ctx context.Context, op string, names []string) (map[string][]CommittedOffset, []*Error) {
+	got := make(map[string][]CommittedOffset, len(names))
+	var failed map[string]error
+	open := names
+	_ = patiently(ctx, c, func() error { // what is left in failed says how it ended
+		req := kmsg.NewPtrOffsetFetchRequest()
+		round := make(map[string]error, len(open))
+		for _, name := range open {
+			g := kmsg.NewOffsetFetchRequestGroup()
+			g.Group, g.MemberEpoch, g.Topics = name, -1, nil // nil: all topics
+			req.Groups = append(req.Groups, g)
+			round[name] = errNoAnswer
+		}
+		for _, shard := range c.client.RequestSharded(ctx, req) {
+			if shard.Err != nil {
+				for _, g := range shard.Req.(*kmsg.OffsetFetchRequest).Groups {
+					round[g.Group] = shard.Err
+				}
+				if g := shard.Req.(*kmsg.OffsetFetchRequest).Group; g != "" { // before version 8
+					round[g] = shard.Err
+				}
+				continue
+			}
+			for _, g := range shard.Resp.(*kmsg.OffsetFetchResponse).Groups {
+				if os, err := committed(g); err != nil {
+					round[g.Group] = err
+				} else {
+					got[g.Group] = os
+					delete(round, g.Group)
+				}
+			}
+		}
+		open = open[:0:0]
+		failed = mergeErrors(failed, names, got, round)
+		var transient error
+		for _, name := range sortedKeys(round) {
+			if Retryable(round[name]) {
+				open, transient = append(open, name), round[name]
+			}
+		}
+		return transient
+	})
+	var bad []*Error
+	for _, name := range sortedKeys(failed) {
+		bad = append(bad, groupError(op, name, failed[name]))
+	}
+	return got, bad
+}
+
+// mergeErrors brings what failed so far up to date with another round.
+func mergeErrors[T any](failed map[string]error, names []string, got map[string]T, round map[string]error) map[string]error {
+	if failed == nil {
+		failed = map[string]error{}
+	}
+	for _, name := range names {
+		if err, ok := round[name]; ok {
+			failed[name] = err
+		} else if _, ok := got[name]; ok {
+			delete(failed, name)
+		}
+	}
+	return failed
+}
+
+// committed reads one group of an answer.
+func committed(g kmsg.OffsetFetchResponseGroup) ([]CommittedOffset, error) {
+	if err := kerr.ErrorForCode(g.ErrorCode); err == kerr.GroupIDNotFound {
+		return []CommittedOffset{}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	os := []CommittedOffset{}
+	for _, t := range g.Topics {
+		if t.Topic == "" {
+			continue // known by an id only that no topic has any more: the topic was deleted
+		}
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return nil, partitionError("fetch committed offsets", TopicPartition{t.Topic, p.Partition}, err)
+			}
+			if p.Offset < 0 {
+				continue // nothing committed
+			}
+			os = append(os, CommittedOffset{Topic: t.Topic, TopicID: t.TopicID, Partition: p.Partition, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: text(p.Metadata)})
+		}
+	}
+	slices.SortFunc(os, func(a, b CommittedOffset) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return os, nil
+}
+
+// CommitOffsets commits offsets of a group from outside the group, all in one request to its coordinator. The result has an entry for each
+// partition: nil when it was committed, otherwise an [*Error] that says why not (kerr.UnknownMemberID: the group has
+// active members). The error is that of the request as a whole; then nothing is known about any partition,
+// and committing again is safe. Transient codes are not tried again here, so that the caller can do it partition by partition.
+//
+// Topics go by their names; the TopicID of an offset is not looked at. Brokers check neither range nor epoch of an offset. Committing creates a group that does not exist.
+func (c *Cluster) CommitOffsets(ctx context.Context, group string, offsets []CommittedOffset) (map[TopicPartition]error, error) {
+	const op = "commit offsets"
+	ids, bad, err := c.topicIDs(ctx, offsets)
+	if err != nil {
+		return nil, groupError(op, group, err)
+	}
+	names := make(map[TopicID]string, len(ids))
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group, req.Generation = group, -1
+	index := map[string]int{}
+	results := make(map[TopicPartition]error, len(offsets))
+	for _, o := range offsets {
+		tp := TopicPartition{o.Topic, o.Partition}
+		if err, ok := bad[o.Topic]; ok {
+			results[tp] = groupPartition(op, group, tp, err)
+			continue
+		}
+		results[tp] = groupPartition(op, group, tp, errNoAnswer)
+		i, ok := index[o.Topic]
+		if !ok {
+			i = len(req.Topics)
+			index[o.Topic] = i
+			t := kmsg.NewOffsetCommitRequestTopic()
+			t.Topic, t.TopicID = o.Topic, ids[o.Topic]
+			names[ids[o.Topic]] = o.Topic
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = o.Partition, o.Offset, o.LeaderEpoch, kmsg.StringPtr(o.Metadata)
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	if len(req.Topics) == 0 {
+		return results, nil
+	}
+	resp, err := req.RequestWith(ctx, c.client)
+	if err != nil {
+		return nil, groupError(op, group, err)
+	}
+	for _, t := range resp.Topics {
+		topic := cmp.Or(t.Topic, names[t.TopicID])
+		for _, p := range t.Partitions {
+			tp := TopicPartition{topic, p.Partition}
+			results[tp] = nil
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				results[tp] = groupPartition(op, group, tp, err)
+			}
+		}
+	}
+	return results, nil
+}
+
+// maxIDAge is how old a topic id may be that offsets are committed with. An id that has become wrong since makes
+// the commit fail with kerr.UnknownTopicID; it does no harm.
+const maxIDAge = 2 * time.Second
+
+// topicIDs looks up the ids of the topics of offsets, which brokers from 4.1 on want in place of names, and why there is none.
+// The ids in offsets are not used: they may be those of another cluster.
+func (c *Cluster) topicIDs(ctx context.Context, offsets []CommittedOffset) (ids map[string]TopicID, bad map[string]error, err error) {
+	if !c.Supports(kmsg.OffsetCommit, 10) {
+		return nil, nil, nil
+	}
+	ids, bad = map[string]TopicID{}, map[string]error{}
+	for _, o := range offsets {
+		bad[o.Topic] = kerr.UnknownTopicOrPartition
+	}
+	resp, err := c.client.RequestCachedMetadata(ctx, metadataRequest(sortedKeys(bad)), maxIDAge)
+	if err != nil {
+		return nil, nil, err
+	}
+	topics, failed := readMetadata(resp)
+	for _, t := range topics {
+		ids[t.Name] = t.ID
+		delete(bad, t.Name)
+	}
+	for _, e := range failed {
+		bad[e.Topic] = e.Err
+	}
+	return ids, bad, nil
+}
+
+// DeleteOffsets removes committed offsets of a group (OffsetDelete, KIP-496), all in one request to its coordinator. Results and
+// errors are as with [Cluster.CommitOffsets]; kerr.GroupSubscribedToTopic: a member still reads the topic. A partition
+// without an offset is no error; a group that does not exist is, kerr.GroupIDNotFound.
+func (c *Cluster) DeleteOffsets(ctx context.Context, group string, parts []TopicPartition) (map[TopicPartition]error, error) {
+	const op = "delete committed offsets"
+	req := kmsg.NewPtrOffsetDeleteRequest()
+	req.Group = group
+	results := make(map[TopicPartition]error, len(parts))
+	topics, partitions := byTopic(parts)
+	for _, topic := range topics {
+		t := kmsg.NewOffsetDeleteRequestTopic()
+		t.Topic = topic
+		for _, p := range partitions[topic] {
+			rp := kmsg.NewOffsetDeleteRequestTopicPartition()
+			rp.Partition = p
+			t.Partitions = append(t.Partitions, rp)
+			results[TopicPartition{topic, p}] = groupPartition(op, group, TopicPartition{topic, p}, errNoAnswer)
+		}
+		req.Topics = append(req.Topics, t)
+	}
+	resp, err := req.RequestWith(ctx, c.client)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if err != nil {
+		return nil, groupError(op, group, err)
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			tp := TopicPartition{t.Topic, p.Partition}
+			results[tp] = nil
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				results[tp] = groupPartition(op, group, tp, err)
+			}
+		}
+	}
+	return results, nil
+}
+
+func groupPartition(op, group string, tp TopicPartition, err error) error {
+	e := partitionError(op, tp, err)
+	e.Group = group
+	return e
+}
