@@ -166,7 +166,7 @@ func probeTLS(ctx context.Context, address string, conf *tls.Config) error {
 	if conf == nil {
 		// Whether it speaks TLS at all; nothing is sent to it.
 		done, err := handshake(ctx, address, &tls.Config{InsecureSkipVerify: true})
-		if refusal := tls.AlertError(0); done || errors.As(err, &refusal) {
+		if done || isAlert(err) {
 			return errWantsTLS
 		}
 		return nil
@@ -174,7 +174,6 @@ func probeTLS(ctx context.Context, address string, conf *tls.Config) error {
 	_, err := handshake(ctx, address, conf.Clone())
 	var (
 		plain       tls.RecordHeaderError
-		alert       tls.AlertError
 		certificate *tls.CertificateVerificationError
 		authority   x509.UnknownAuthorityError
 		name        x509.HostnameError
@@ -182,12 +181,19 @@ func probeTLS(ctx context.Context, address string, conf *tls.Config) error {
 	switch {
 	case errors.As(err, &plain):
 		return errWantsNoTLS
-	case errors.As(err, &alert):
+	case isAlert(err):
 		return fmt.Errorf("the service refused the handshake, perhaps for want of a client certificate that it knows: %w", err)
 	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &name):
 		return err
 	}
 	return nil
+}
+
+// isAlert reports whether err is a TLS alert of the other side. crypto/tls has
+// no exported type for it (tls.AlertError is QUIC's), only this operation's name.
+func isAlert(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
 }
 
 // handshake connects, shakes hands and reads a little: with TLS 1.3 a server

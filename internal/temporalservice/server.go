@@ -47,10 +47,12 @@ type ServerOptions struct {
 
 // Server is an embedded Temporal server that runs as a child process.
 type Server struct {
-	// Address is host:port of the gRPC endpoint, for Options.Address.
+	// Address is host:port of the gRPC endpoint.
 	Address string
-	// UI is the base URL of the Web UI, for Options.UI.
+	// UI is the base URL of the Web UI.
 	UI string
+	// Namespace that it has.
+	Namespace string
 	// PID is the id of the process.
 	PID int
 
@@ -95,8 +97,9 @@ func (e *ServerError) Unwrap() error { return e.Err }
 
 // readyLine is what the server prints on stdout, in one line, when it is ready.
 type readyLine struct {
-	Address string `json:"address"`
-	UI      string `json:"ui"`
+	Address   string `json:"address"`
+	UI        string `json:"ui"`
+	Namespace string `json:"namespace"`
 }
 
 // StartServer starts the embedded Temporal server as a child process and
@@ -149,7 +152,7 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	defer limit.Stop()
 	select {
 	case r := <-ready:
-		s.Address, s.UI = r.Address, r.UI
+		s.Address, s.UI, s.Namespace = r.Address, r.UI, r.Namespace
 		return s, nil
 	case <-s.done:
 		_ = s.stdin.Close()
@@ -167,6 +170,12 @@ func StartServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	<-s.done
 	_ = s.stdin.Close()
 	return nil, &ServerError{Reason: ServerNotReady, Err: err, Hint: lastWords(tail.last())}
+}
+
+// Profile returns the Profile of this server, which is as it is whatever the
+// environment and temporal.toml say about others.
+func (s *Server) Profile() Profile {
+	return Profile{Address: s.Address, Namespace: s.Namespace, UI: s.UI}
 }
 
 // Done is closed when the server's process has ended.
