@@ -60,6 +60,10 @@ type Progress struct {
 	// current at UpdatedAt.
 	Total     activities.Amount `json:"total"`
 	Done      activities.Amount `json:"done"`
+	// DoneParts is the share in Done of parts that are finished. Together with
+	// what the running parts report ([activities.ReadRunningParts]) it is what
+	// is done at this moment.
+	DoneParts activities.Amount `json:"done_parts"`
 	UpdatedAt time.Time         `json:"updated_at"`
 	// Lagging names the partitions furthest behind, worst first, a few only.
 	Lagging []activities.Lag `json:"lagging,omitempty"`
@@ -70,8 +74,7 @@ type Progress struct {
 // they show.
 type operation struct {
 	Progress
-	partDone activities.Amount // of finished parts
-	changed  workflow.Channel  // a pause or resume arrived
+	changed workflow.Channel // a pause or resume arrived
 }
 
 func begin(ctx workflow.Context, kind string, phases ...string) (*operation, error) {
@@ -117,7 +120,7 @@ func (o *operation) phase(ctx workflow.Context, name string, total activities.Am
 	}
 	o.Phase, o.PhaseAt = name, workflow.Now(ctx)
 	o.Parts, o.PartsDone, o.PartsRunning = 0, 0, 0
-	o.Total, o.Done, o.partDone, o.Lagging = total, activities.Amount{}, activities.Amount{}, nil
+	o.Total, o.Done, o.DoneParts, o.Lagging = total, activities.Amount{}, activities.Amount{}, nil
 	o.show(ctx)
 	return temporalservice.Upsert(ctx, temporalservice.Attributes{Phase: name})
 }

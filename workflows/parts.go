@@ -64,8 +64,8 @@ func (o *operation) drainParts(ctx workflow.Context, todo []int, window int, pol
 				switch {
 				case ferr == nil:
 					o.PartsDone++
-					o.partDone = o.partDone.Add(did)
-					o.Done = o.partDone
+					o.DoneParts = o.DoneParts.Add(did)
+					o.Done = o.DoneParts
 				case stopping() && err == nil && ctx.Err() == nil && stoppedByUs(ferr):
 					left = append(left, part)
 				default:
@@ -130,7 +130,7 @@ func (p *polls) listen(events workflow.Selector) {
 			var seen activities.RunningParts
 			if f.Get(p.ctx, &seen) == nil {
 				o := p.o
-				o.Done = o.partDone.Add(seen.Done)
+				o.Done = o.DoneParts.Add(seen.Done)
 				o.Lagging, o.UpdatedAt = seen.Lagging, workflow.Now(p.ctx)
 				o.show(p.ctx)
 			}
