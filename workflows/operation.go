@@ -58,8 +58,8 @@ type Progress struct {
 	PartsRunning int `json:"parts_running"`
 	// Total is what the phase has to do, Done what it has done; Done was
 	// current at UpdatedAt.
-	Total     activities.Amount `json:"total"`
-	Done      activities.Amount `json:"done"`
+	Total activities.Amount `json:"total"`
+	Done  activities.Amount `json:"done"`
 	// DoneParts is the share in Done of parts that are finished. Together with
 	// what the running parts report ([activities.ReadRunningParts]) it is what
 	// is done at this moment.
