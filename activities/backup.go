@@ -4,7 +4,14 @@ import (
 	"context"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+	"gocloud.dev/blob"
+
+	"github.com/kafka-backup/kafka-backup/internal/backup"
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/kafka"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/storage"
 )
 
 // BackupRequest is what to back up, where to, and how.
@@ -52,15 +59,116 @@ type Backup struct{}
 // PlanBackup decides what is copied, and writes the plan. Called again it
 // adopts the plan that is there.
 func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, error) {
-	panic("not yet")
+	return step(ctx, true, func(ctx context.Context) (BackupPlan, error) {
+		cluster, repo, done, err := open(ctx, req.Source, req.Storage, repository.OpenOrCreate)
+		if err != nil {
+			return BackupPlan{}, err
+		}
+		defer done()
+		plan, ref, err := backup.MakePlan(ctx, cluster, repo, backup.Request{
+			BackupID: req.BackupID, WorkflowID: activity.GetInfo(ctx).WorkflowExecution.ID, Topics: req.Source.Topics, Options: req.Options,
+		})
+		if err != nil {
+			return BackupPlan{}, err
+		}
+		return BackupPlan{
+			Key: ref.Key, Digest: ref.SHA256.String(), ClusterID: plan.ClusterID, Previous: plan.Previous, Topics: plan.Topics,
+			Parts: len(plan.Parts), Total: Amount{Records: plan.Offsets, Bytes: plan.Bytes, Partitions: plan.Partitions},
+		}, nil
+	})
 }
 
 // CopyPart copies one part of the plan.
 func (*Backup) CopyPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int) (Amount, error) {
-	panic("not yet")
+	return transferring(ctx, func(ctx context.Context, report func(Watermark)) (Amount, error) {
+		cluster, repo, done, err := open(ctx, req.Source, req.Storage, repository.Open)
+		if err != nil {
+			return Amount{}, err
+		}
+		defer done()
+		p, err := backup.ReadPlan(ctx, repo, req.BackupID)
+		if err != nil {
+			return Amount{}, err
+		}
+		copier := backup.Copier{
+			Cluster: cluster, Repository: repo, Options: req.Options,
+			Share: 1 / float64(max(1, min(req.Options.MaxConcurrentParts, plan.Parts))),
+			Report: func(p backup.Progress) {
+				w := Watermark{Done: Amount(p.Done)}
+				for _, l := range p.Lagging {
+					w.Lagging = append(w.Lagging, Lag{Topic: l.Topic, Partition: l.Partition, Records: l.Offsets})
+				}
+				report(w)
+			},
+		}
+		did, err := copier.Copy(ctx, p, part)
+		return Amount(did), err
+	})
 }
 
 // CompleteBackup captures the consumer groups and writes the manifest.
 func (*Backup) CompleteBackup(ctx context.Context, req BackupRequest, plan BackupPlan) (BackupReport, error) {
-	panic("not yet")
+	return step(ctx, false, func(ctx context.Context) (BackupReport, error) {
+		cluster, repo, done, err := open(ctx, req.Source, req.Storage, repository.Open)
+		if err != nil {
+			return BackupReport{}, err
+		}
+		defer done()
+		p, err := backup.ReadPlan(ctx, repo, req.BackupID)
+		if err != nil {
+			return BackupReport{}, err
+		}
+		m, err := backup.Complete(ctx, cluster, repo, p, req.Options.ConsumerGroups, req.Options.IncludeConsumerGroups)
+		if err != nil {
+			return BackupReport{}, err
+		}
+		t := m.Totals
+		return BackupReport{
+			BackupID: m.BackupID, Manifest: repository.ManifestKey(m.BackupID), ClusterID: m.ClusterID, Previous: m.Previous,
+			StartedAt: m.CreatedAt, FinishedAt: m.FinishedAt, Topics: t.Topics, Groups: t.Groups,
+			Total:  Amount{Records: t.Records, Bytes: t.Bytes, Partitions: int64(t.Partitions)},
+			New:    Amount{Records: t.NewRecords, Bytes: t.NewBytes, Partitions: int64(t.Partitions)},
+			Stored: t.StoredBytes, NewStored: t.NewStoredBytes, Gaps: t.Gaps, Warnings: m.Warnings[:min(len(m.Warnings), 50)],
+		}, nil
+	})
+}
+
+// step runs a short activity: it keeps the heartbeat going and gives errors
+// their class. beginning: nothing has been changed yet.
+func step[T any](ctx context.Context, beginning bool, do func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := draining(ctx)
+	defer cancel()
+	_, stop := beating(ctx)
+	defer stop()
+	v, err := do(ctx)
+	return v, classify(ctx, err, beginning)
+}
+
+// transferring runs an activity that moves data.
+func transferring(ctx context.Context, do func(context.Context, func(Watermark)) (Amount, error)) (Amount, error) {
+	ctx, cancel := draining(ctx)
+	defer cancel()
+	report, stop := beating(ctx)
+	defer stop()
+	did, err := do(ctx, report)
+	return did, classify(ctx, err, false)
+}
+
+// open connects to a cluster and opens a repository.
+func open(ctx context.Context, c config.Cluster, s config.Storage, how func(context.Context, *blob.Bucket) (*repository.Repository, error)) (*kafka.Cluster, *repository.Repository, func(), error) {
+	bucket, err := storage.Open(ctx, s)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	repo, err := how(ctx, bucket)
+	if err != nil {
+		bucket.Close()
+		return nil, nil, nil, err
+	}
+	cluster, err := kafka.Connect(ctx, c)
+	if err != nil {
+		bucket.Close()
+		return nil, nil, nil, err
+	}
+	return cluster, repo, func() { cluster.Close(); bucket.Close() }, nil
 }
