@@ -23,6 +23,7 @@ const (
 	Unreachable         Reason = "unreachable"                 // no route, or the connection broke (transient)
 	Cancelled           Reason = "cancelled"                   // the caller gave up
 	NotKafka            Reason = "not_kafka"                   // something else listens there
+	NotBroker           Reason = "not_a_broker"                // a controller listens there
 	TLSExpected         Reason = "tls_expected"                // the listener speaks TLS, the configuration does not
 	TLSNotSpoken        Reason = "tls_not_spoken"              // the configuration wants TLS, the listener does not speak it
 	TLSFailed           Reason = "tls_failed"                  // no common version or cipher, a broken handshake
@@ -77,7 +78,7 @@ func (e *ConnectError) one() string {
 // showsCause: where the classification says it all, the cause would only repeat it.
 func (e *ConnectError) showsCause() bool {
 	switch e.Reason {
-	case Refused, TLSExpected, TLSNotSpoken, SASLExpected, SASLNotSpoken, MechanismNotEnabled, ClientCertRequired, NotKafka:
+	case Refused, TLSExpected, TLSNotSpoken, SASLExpected, SASLNotSpoken, MechanismNotEnabled, ClientCertRequired, NotKafka, NotBroker:
 		return false
 	}
 	return true
@@ -100,6 +101,8 @@ func (e *ConnectError) text() (what, hint string) {
 		return "given up", ""
 	case NotKafka:
 		return "what listens there does not speak Kafka's protocol", "check the port"
+	case NotBroker:
+		return "a controller listens there and not a broker", "use the address of a broker's listener"
 	case TLSExpected:
 		return "the listener expects TLS", "write security_protocol: SSL or SASL_SSL, or use the address of a plaintext listener"
 	case TLSNotSpoken:
@@ -123,7 +126,7 @@ func (e *ConnectError) text() (what, hint string) {
 	case MechanismNotEnabled:
 		return "the broker does not have the SASL mechanism" + e.mechanisms(), "write one of them as sasl_mechanism"
 	case BadCredentials:
-		return "the broker refuses the credentials", "check sasl_username and sasl_password (or the token) and sasl_mechanism"
+		return "the broker refuses the credentials", "check sasl_username, sasl_password and sasl_mechanism, or the token"
 	case TokenRefused:
 		return "the token endpoint refuses the client", "check sasl_oauthbearer_client_id, sasl_oauthbearer_client_secret and sasl_oauthbearer_scope"
 	case TokenEndpoint:

@@ -22,29 +22,39 @@ type Error struct {
 	Err       error  // the cause; a *kerr.Error when a broker answered with a code
 }
 
-func (e *Error) Error() string {
+func (e *Error) Error() string { return e.Op + e.about(": ") + withHint(e.Err) }
+
+// about says what it is about and what happened, each part after sep or ": ".
+func (e *Error) about(sep string) string {
 	var b strings.Builder
-	b.WriteString(e.Op)
-	if e.Group != "" {
-		fmt.Fprintf(&b, ": group %s", e.Group)
+	part := func(format string, args ...any) {
+		b.WriteString(sep)
+		fmt.Fprintf(&b, format, args...)
+		sep = ": "
 	}
-	if e.Topic != "" {
-		fmt.Fprintf(&b, ": topic %s", e.Topic)
-		if e.Partition >= 0 {
-			fmt.Fprintf(&b, " partition %d", e.Partition)
-		}
+	if e.Group != "" {
+		part("group %s", e.Group)
+	}
+	if e.Topic != "" && e.Partition >= 0 {
+		part("topic %s partition %d", e.Topic, e.Partition)
+	} else if e.Topic != "" {
+		part("topic %s", e.Topic)
 	}
 	if e.Broker >= 0 {
-		fmt.Fprintf(&b, ": broker %d", e.Broker)
+		part("broker %d", e.Broker)
 	}
-	fmt.Fprintf(&b, ": %v", e.Err)
+	part("%v", e.Err)
 	if e.Message != "" {
 		fmt.Fprintf(&b, " (%s)", e.Message)
 	}
-	if h := Hint(e.Err); h != "" {
-		b.WriteString("; " + h)
-	}
 	return b.String()
+}
+
+func withHint(err error) string {
+	if h := Hint(err); h != "" {
+		return "; " + h
+	}
+	return ""
 }
 
 // Unwrap returns the cause.
@@ -61,15 +71,14 @@ func (e *PartialError) Error() string {
 		return e.Failed[0].Error()
 	}
 	const shown = 5
-	lines := make([]string, 0, shown+1)
-	for i, f := range e.Failed {
-		if i == shown {
-			lines = append(lines, fmt.Sprintf("and %d more", len(e.Failed)-shown))
-			break
-		}
-		lines = append(lines, f.Error())
+	lines := make([]string, 0, shown)
+	for _, f := range e.Failed[:min(shown, len(e.Failed))] {
+		lines = append(lines, f.about(""))
 	}
-	return fmt.Sprintf("%s: %d failed: %s", e.Op, len(e.Failed), strings.Join(lines, "; "))
+	if n := len(e.Failed) - shown; n > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", n))
+	}
+	return fmt.Sprintf("%s: %d failed: %s", e.Op, len(e.Failed), strings.Join(lines, "; ")) + withHint(e)
 }
 
 // Unwrap returns the failures, so that errors.Is and errors.As look at all of them.
@@ -105,6 +114,9 @@ func brokerError(op string, broker int32, err error) *Error {
 	return &Error{Op: op, Partition: -1, Broker: broker, Err: err}
 }
 
+// ErrMorePartitions is a topic that has more partitions than it should; nothing takes partitions away.
+var ErrMorePartitions = errors.New("it has more partitions than it should")
+
 // errNoAnswer is a broker that left something out of its answer.
 var errNoAnswer = errors.New("the broker's answer leaves it out")
 
@@ -131,7 +143,7 @@ func Retryable(err error) bool {
 		return true
 	case errors.As(err, &ce):
 		return ce.Retryable()
-	case errors.As(err, &se), errors.As(err, &fe):
+	case errors.As(err, &se), errors.As(err, &fe), errors.Is(err, ErrMorePartitions):
 		return false
 	case errors.As(err, &ke):
 		return kerr.IsRetriable(ke) && !missing(ke)
@@ -182,7 +194,8 @@ var hints = []struct {
 	{kerr.TopicDeletionDisabled, "set delete.topic.enable on the brokers"},
 }
 
-// Hint says what to do about an error of this package in a few words; "" when there is nothing to say.
+// Hint says in a few words what to do about an error code; "" when there is nothing to say. For a
+// [PartialError] it is about the first failure.
 func Hint(err error) string {
 	var pe *PartialError
 	if errors.As(err, &pe) {

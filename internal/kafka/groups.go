@@ -3,6 +3,7 @@ package kafka
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -208,7 +209,7 @@ func committed(g kmsg.OffsetFetchResponseGroup) ([]CommittedOffset, error) {
 		}
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return nil, partitionError("fetch committed offsets", TopicPartition{t.Topic, p.Partition}, err)
+				return nil, fmt.Errorf("topic %s partition %d: %w", t.Topic, p.Partition, err)
 			}
 			if p.Offset < 0 {
 				continue // nothing committed

@@ -11,7 +11,8 @@
 //     some of many failed and the rest is returned beside it. What they say follows from
 //     error codes, never from texts, and errors.Is finds the kerr error in them.
 //   - What is transient (a leader that moves, a coordinator that loads, a broker that
-//     restarts) is tried again for a bounded time; what is not is returned at once.
+//     restarts) is tried again as long as it gets on, and for a bounded time when it does
+//     not; what is not transient is returned at once.
 //   - Answers about topics come from the cluster and not from a client's cache.
 //   - A secret is read when a connection authenticates, and appears in no error.
 package kafka
@@ -47,6 +48,12 @@ const defaultPatience = 45 * time.Second
 // five seconds turns each moved leader into a pause.
 const metadataMinAge = 100 * time.Millisecond
 
+// What the brokers are told to talk to (KIP-511).
+const (
+	softwareName    = "kafka-backup"
+	softwareVersion = "1"
+)
+
 // Connect reaches a cluster: it connects to the bootstrap servers, authenticates, asks for the
 // cluster id and for the brokers, and makes sure that one of those is reachable at the address
 // it advertises. Missing values of cfg get their defaults. opts are added to the client's.
@@ -69,7 +76,7 @@ func Connect(ctx context.Context, cfg config.Cluster, opts ...kgo.Opt) (*Cluster
 	all := append([]kgo.Opt{
 		kgo.SeedBrokers(reachable...),
 		kgo.ClientID(cfg.ClientID),
-		kgo.SoftwareNameAndVersion("kafka-backup", "0"),
+		kgo.SoftwareNameAndVersion(softwareName, softwareVersion),
 		kgo.Dialer(sec.dial),
 		kgo.MetadataMinAge(metadataMinAge),
 	}, opts...)

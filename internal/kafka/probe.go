@@ -86,6 +86,8 @@ func (s *security) afterConnect(ctx context.Context, address string, err error) 
 	ce := &ConnectError{Address: address, Reason: Unreachable, Err: err}
 	var ne net.Error
 	switch {
+	case errors.Is(err, errController):
+		ce.Reason = NotBroker
 	case errors.As(err, &ne) && ne.Timeout():
 		ce.Reason = TimedOut
 	case s.tls != nil:
@@ -109,33 +111,49 @@ func closed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// probeSASL compares what the listener wants with the configuration: a SASL listener answers a
-// handshake with its mechanisms, another one refuses it (KIP-43, KIP-152).
+// probeSASL compares what the listener wants with the configuration: one that wants SASL closes the connection on any other
+// request; one that does not refuses the SASL handshake (KIP-43, KIP-152).
 func (s *security) probeSASL(ctx context.Context, address string, w *wire) error {
-	req := kmsg.NewPtrSASLHandshakeRequest()
-	req.Version, req.Mechanism = 1, s.name
+	ce := &ConnectError{Address: address}
 	if s.name == "" {
-		req.Mechanism = "NONE"
+		err := w.brokers(ctx)
+		if err == nil {
+			return nil
+		}
+		ce.Reason, ce.Err = Unreachable, err
+		if closed(err) {
+			if resp, err := s.saslHandshake(ctx, address); err == nil {
+				ce.Reason, ce.Mechanisms = SASLExpected, resp.SupportedMechanisms
+			}
+		}
+		return ce
 	}
-	resp := kmsg.NewPtrSASLHandshakeResponse()
-	resp.Version = 1
-	err := w.ask(ctx, req, resp)
-	ce := &ConnectError{Address: address, Mechanisms: resp.SupportedMechanisms}
+	resp, err := w.saslHandshake(ctx, s.name)
 	switch code := kerr.ErrorForCode(resp.ErrorCode); {
-	case err != nil && s.name == "":
-		return nil // a plaintext listener may close; the client's own connection decides
 	case err != nil:
 		ce.Reason, ce.Err = SASLNotSpoken, err
-	case errors.Is(code, kerr.UnsupportedSaslMechanism) && s.name == "" && len(resp.SupportedMechanisms) > 0:
-		ce.Reason = SASLExpected
-	case errors.Is(code, kerr.UnsupportedSaslMechanism) && s.name != "":
-		ce.Reason, ce.Err = MechanismNotEnabled, code
-	case errors.Is(code, kerr.IllegalSaslState) && s.name != "":
+	case errors.Is(code, kerr.UnsupportedSaslMechanism):
+		ce.Reason, ce.Err, ce.Mechanisms = MechanismNotEnabled, code, resp.SupportedMechanisms
+	case code != nil:
 		ce.Reason, ce.Err = SASLNotSpoken, code
 	default:
 		return nil
 	}
 	return ce
+}
+
+// saslHandshake asks a listener, on a new connection, for its mechanisms.
+func (s *security) saslHandshake(ctx context.Context, address string) (*kmsg.SASLHandshakeResponse, error) {
+	conn, err := s.dial(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	w := wire{conn: conn, deadline: time.Now().Add(s.timeout)}
+	if err := w.apiVersions(ctx); err != nil {
+		return nil, err
+	}
+	return w.saslHandshake(ctx, "NONE")
 }
 
 func (s *security) speaksPlaintext(ctx context.Context, address string) bool {
@@ -167,11 +185,15 @@ func (s *security) speaksTLS(ctx context.Context, address string) bool {
 // errNotKafka is an answer that is not one of Kafka's.
 var errNotKafka = errors.New("the answer is not Kafka's protocol")
 
+// errController is a listener that knows Kafka's protocol and serves no topics.
+var errController = errors.New("a KRaft controller listens there")
+
 // wire speaks Kafka's protocol on one connection, one request at a time.
 type wire struct {
 	conn     net.Conn
 	deadline time.Time
 	n        int32
+	metadata [2]int16 // lowest and highest version of Metadata; after apiVersions
 }
 
 func (w *wire) apiVersions(ctx context.Context) error {
@@ -183,7 +205,33 @@ func (w *wire) apiVersions(ctx context.Context) error {
 	if len(resp.ApiKeys) == 0 && resp.ErrorCode == 0 {
 		return errNotKafka
 	}
-	return nil
+	for _, k := range resp.ApiKeys {
+		if k.ApiKey == kmsg.Metadata.Int16() {
+			w.metadata = [2]int16{k.MinVersion, k.MaxVersion}
+			return nil
+		}
+	}
+	return errController
+}
+
+// brokers asks for the brokers, only to see whether there is an answer.
+func (w *wire) brokers(ctx context.Context) error {
+	const notFlexible = 8 // the last version with the simple header
+	if w.metadata[0] > notFlexible {
+		return nil // the client's own connection decides
+	}
+	req := kmsg.NewPtrMetadataRequest()
+	req.Version = min(notFlexible, w.metadata[1])
+	req.Topics = []kmsg.MetadataRequestTopic{}
+	resp := kmsg.NewPtrMetadataResponse()
+	resp.Version = req.Version
+	return w.ask(ctx, req, resp)
+}
+
+func (w *wire) saslHandshake(ctx context.Context, mechanism string) (*kmsg.SASLHandshakeResponse, error) {
+	req, resp := kmsg.NewPtrSASLHandshakeRequest(), kmsg.NewPtrSASLHandshakeResponse()
+	req.Version, req.Mechanism, resp.Version = 1, mechanism, 1
+	return resp, w.ask(ctx, req, resp)
 }
 
 // ask sends a request whose version has no flexible headers and reads its answer.
@@ -268,7 +316,12 @@ func (c *Cluster) greet(ctx context.Context, cfg config.Cluster, reachable []str
 }
 
 func (c *Cluster) askVersions(ctx context.Context, broker int32) (map[int16]int16, error) {
-	resp, err := c.client.Broker(int(broker)).Request(ctx, kmsg.NewPtrApiVersionsRequest())
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = softwareName, softwareVersion // brokers refuse the request without (KIP-511)
+	resp, err := c.client.Broker(int(broker)).Request(ctx, req)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.(*kmsg.ApiVersionsResponse).ErrorCode)
+	}
 	if err != nil {
 		return nil, err
 	}

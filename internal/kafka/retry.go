@@ -33,7 +33,7 @@ func newAnswers[T any](n int) *answers[T] {
 }
 
 // byPartition asks about partitions, in pieces of at most limit, and asks again about those whose
-// failure is transient until the cluster's patience ends. The result has what was answered;
+// failure is transient, until for the cluster's patience no further one was answered. The result has what was answered;
 // the rest is in a *PartialError with op.
 func byPartition[T any](ctx context.Context, c *Cluster, op string, limit int, parts []TopicPartition, ask func(context.Context, []TopicPartition, *answers[T])) (map[TopicPartition]T, error) {
 	all := newAnswers[T](len(parts))
@@ -45,6 +45,9 @@ func byPartition[T any](ctx context.Context, c *Cluster, op string, limit int, p
 			n := min(limit, len(rest))
 			ask(ctx, rest[:n], round)
 			rest = rest[n:]
+		}
+		if len(round.got) > 0 {
+			begin = time.Now() // it goes on
 		}
 		var again []TopicPartition
 		for _, tp := range open {

@@ -110,7 +110,7 @@ func byPartitions(topics map[string]NewTopic) [][]string {
 
 // CreatePartitions raises the partition counts of topics, by name, to the counts given (KIP-195). It needs ALTER on each
 // topic. A topic that has that count already is left as it is. What failed is in a [*PartialError]; a topic
-// with more partitions fails with kerr.InvalidPartitions.
+// with more partitions fails with [ErrMorePartitions].
 func (c *Cluster) CreatePartitions(ctx context.Context, counts map[string]int32) error {
 	const op = "create partitions"
 	have, err := c.DescribeTopics(ctx, sortedKeys(counts))
@@ -118,12 +118,16 @@ func (c *Cluster) CreatePartitions(ctx context.Context, counts map[string]int32)
 		return err
 	}
 	var names []string
+	var more []*Error
 	for _, name := range sortedKeys(counts) {
-		if t, ok := have[name]; !ok || len(t.Partitions) != int(counts[name]) {
+		switch t, ok := have[name]; {
+		case ok && len(t.Partitions) > int(counts[name]):
+			more = append(more, topicError(op, name, fits(t, counts[name], -1)))
+		case !ok || len(t.Partitions) < int(counts[name]):
 			names = append(names, name)
 		}
 	}
-	return c.byTopic(ctx, op, names, func(names []string, failed map[string]failure) error {
+	err = c.byTopic(ctx, op, names, func(names []string, failed map[string]failure) error {
 		req := kmsg.NewPtrCreatePartitionsRequest()
 		req.TimeoutMillis = int32(adminTimeout / time.Millisecond)
 		for _, name := range names {
@@ -143,6 +147,10 @@ func (c *Cluster) CreatePartitions(ctx context.Context, counts map[string]int32)
 		}
 		return nil
 	})
+	if more, err = gather(more, err); err != nil {
+		return err
+	}
+	return partial(op, more)
 }
 
 // DeleteTopics deletes topics by name. It needs DELETE on each. One that does not exist is no error.
@@ -176,8 +184,8 @@ func (c *Cluster) DeleteTopics(ctx context.Context, names []string) error {
 
 // AwaitTopics waits until every broker that can be reached knows the topics with the given partition counts, and each
 // partition has a leader that answers; it then returns the topics. It gives up, with a [*PartialError] that
-// says what each topic lacks, when ctx ends or after the cluster's patience (45 s), whichever is first. A topic that has
-// more partitions than given fails with kerr.InvalidPartitions at once.
+// says what each topic lacks, when ctx ends, or when for 45 s no topic came nearer (a broker takes its time to make
+// thousands of partitions). A topic that has more partitions than given fails with [ErrMorePartitions] at once.
 func (c *Cluster) AwaitTopics(ctx context.Context, counts map[string]int32) (map[string]Topic, error) {
 	const op = "await topics"
 	begin := time.Now()
@@ -194,9 +202,12 @@ func (c *Cluster) AwaitTopics(ctx context.Context, counts map[string]int32) (map
 				failed = append(failed, topicError(op, name, err))
 			}
 		}
+		if len(lacks) < len(open) {
+			begin = time.Now() // it goes on
+		}
 		open = sortedKeys(lacks)
 		for _, err := range lacks {
-			if errors.Is(err, kerr.InvalidPartitions) || Unauthorized(err) {
+			if errors.Is(err, ErrMorePartitions) || Unauthorized(err) {
 				return ready, partial(op, failed)
 			}
 		}
@@ -261,7 +272,7 @@ func (c *Cluster) look(ctx context.Context, names []string, counts map[string]in
 func fits(t Topic, count int32, broker int32) error {
 	switch n := int32(len(t.Partitions)); {
 	case n > count:
-		return fmt.Errorf("%w: it has %d partitions and not %d", kerr.InvalidPartitions, n, count)
+		return fmt.Errorf("%w: %d and not %d", ErrMorePartitions, n, count)
 	case n < count:
 		return fmt.Errorf("broker %d knows %d of %d partitions", broker, n, count)
 	}
