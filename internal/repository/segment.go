@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
 )
 
 // A segment (docs/FORMAT.md, "Segments"; integers are big-endian):
@@ -100,6 +102,23 @@ type Block struct {
 
 // Dense reports whether there is a record at each offset of the block.
 func (b *Block) Dense() bool { return b.LastOffset-b.FirstOffset+1 == b.Records }
+
+// AddBatch makes the block longer by a record batch, which follows it in offset order: offsets,
+// records, timestamps and RawLength. The zero Block is empty.
+func (b *Block) AddBatch(batch recordbatch.Batch) {
+	base, last := batch.BaseTimestamp(), batch.MaxTimestamp()
+	if batch.IsLogAppendTime() {
+		base = last
+	}
+	if b.RawLength == 0 {
+		b.FirstOffset, b.MinBaseTimestamp, b.MaxTimestamp = batch.BaseOffset(), base, last
+	}
+	b.LastOffset = batch.LastOffset()
+	b.Records += int64(batch.NumRecords())
+	b.MinBaseTimestamp = min(b.MinBaseTimestamp, base)
+	b.MaxTimestamp = max(b.MaxTimestamp, last)
+	b.RawLength += int64(len(batch))
+}
 
 // SetEncoded fills in what EncodeBlock found out.
 func (b *Block) SetEncoded(e *EncodedBlock) {
