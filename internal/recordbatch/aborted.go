@@ -29,7 +29,8 @@ const (
 // each answer, then ask it for each batch of that answer, in order, none left
 // out. The zero value knows no aborted transactions.
 type Aborted struct {
-	pending []AbortedTransaction // not begun yet, by first offset
+	list    []AbortedTransaction // by first offset
+	begun   int                  // how many of list have begun
 	open    map[int64]struct{}   // producer ids inside an aborted transaction
 	decoder Decoder
 }
@@ -38,15 +39,16 @@ type Aborted struct {
 // kept.
 func (a *Aborted) Reset(list []AbortedTransaction) {
 	clear(a.open)
-	a.pending = append(a.pending[:0], list...)
-	slices.SortFunc(a.pending, func(x, y AbortedTransaction) int { return cmp.Compare(x.FirstOffset, y.FirstOffset) })
+	a.begun = 0
+	a.list = append(a.list[:0], list...)
+	slices.SortFunc(a.list, func(x, y AbortedTransaction) int { return cmp.Compare(x.FirstOffset, y.FirstOffset) })
 }
 
 // Judge says what becomes of the next batch. The error is a [*CorruptError]
 // for a control batch that cannot be read.
 func (a *Aborted) Judge(b Batch) (Verdict, error) {
 	control := b.IsControl()
-	if pid := b.ProducerID(); pid >= 0 && len(a.pending)+len(a.open) > 0 {
+	if pid := b.ProducerID(); pid >= 0 && len(a.list) > 0 {
 		a.begin(b.LastOffset())
 		if control {
 			abort, err := a.isAbortMarker(b)
@@ -70,12 +72,11 @@ func (a *Aborted) Judge(b Batch) (Verdict, error) {
 
 // begin opens the transactions that begin at or before the offset.
 func (a *Aborted) begin(offset int64) {
-	for len(a.pending) > 0 && a.pending[0].FirstOffset <= offset {
+	for ; a.begun < len(a.list) && a.list[a.begun].FirstOffset <= offset; a.begun++ {
 		if a.open == nil {
 			a.open = make(map[int64]struct{})
 		}
-		a.open[a.pending[0].ProducerID] = struct{}{}
-		a.pending = a.pending[1:]
+		a.open[a.list[a.begun].ProducerID] = struct{}{}
 	}
 }
 

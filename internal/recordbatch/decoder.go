@@ -24,11 +24,11 @@ type Decoder struct {
 	raw          rawRecord
 }
 
-// Records calls fn for each record of b in order. The record and all it points
-// to may be changed by fn but are good only until fn returns, with the one
-// exception that an uncompressed batch's bytes are b's own and must not be
-// written to. fn's error ends the walk and is returned as it is; [Stop] ends
-// it without one.
+// Records calls fn for each record of b in order. The record, and the bytes
+// its slices point to, are good only until fn returns. fn may set the record's
+// fields and append to Headers, but must not write into the bytes: those of an
+// uncompressed batch are b's own. fn's error ends the walk and is returned as
+// it is; [Stop] ends it without one.
 //
 // The header's CRC is not checked (see [Batch.Verify]), but the structure is,
 // as strictly as by the Java client: count, record lengths and the end must

@@ -48,6 +48,10 @@ func (c *EncoderConfig) normalize() error {
 	return checkLevel(c.Codec, c.Level)
 }
 
+// ratioBytes is the least size of a batch before compression from which the
+// encoder learns how well the data compresses.
+const ratioBytes = 16 << 10
+
 // Encoder collects records and makes them into dense batches with CreateTime
 // timestamps, base offset 0 and no producer. It is reusable and allocates
 // nothing per record. Not for concurrent use.
@@ -134,7 +138,9 @@ func (e *Encoder) write(dst []byte, d *draft, offsets []int64) ([]byte, error) {
 		return dst, err
 	}
 	size := len(out) - len(dst)
-	e.ratio = float64(len(d.records)) / float64(size)
+	if len(d.records) >= ratioBytes {
+		e.ratio = float64(len(d.records)) / float64(size)
+	}
 	if size <= e.config.MaxBatchBytes {
 		return out, nil
 	}
