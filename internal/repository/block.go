@@ -229,7 +229,9 @@ func packJSON(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window), zstd.WithSingleSegment(false))
+	encoder, err := zstd.NewWriter(nil,
+		zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window),
+		zstd.WithSingleSegment(len(data) < 1<<10)) // else a small frame does not say its size
 	if err != nil {
 		return nil, err
 	}

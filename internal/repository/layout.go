@@ -84,7 +84,7 @@ func ParseSegmentKey(key string) (backupID string, part, sequence int, ok bool) 
 	part, err1 := strconv.Atoi(elements[2])
 	name, isSegment := strings.CutSuffix(elements[3], ".seg")
 	sequence, err2 := strconv.Atoi(name)
-	if err1 != nil || err2 != nil || !isSegment || SegmentKey(elements[1], part, sequence) != key {
+	if err1 != nil || err2 != nil || !isSegment || part < 0 || sequence < 0 || SegmentKey(elements[1], part, sequence) != key {
 		return "", 0, 0, false
 	}
 	return elements[1], part, sequence, true
