@@ -1,0 +1,196 @@
+// Package cli is the command line: one command a file, run in process by the
+// programs in starter/ and worker/ and by tests.
+//
+// Invariants:
+//
+//   - What a command was asked for is on stdout and nothing else is; messages,
+//     progress and errors are on stderr.
+//   - A command that only reads does so in this process. A command that changes
+//     something starts a workflow, says its id at once, and follows it; the
+//     operation goes on when the command ends, however that happens.
+//   - An error says what happened, where, and what to do; the exit code says
+//     of which class it is (see [ExitDone] and the others).
+//   - No bars and no colour where stderr is not a terminal.
+//   - No secret is accepted as a command line argument, where every user of
+//     the machine can read it, and none goes into a workflow.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/urfave/cli/v2"
+	"go.temporal.io/sdk/client"
+	"golang.org/x/term"
+
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+)
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	In  io.Reader
+	Out io.Writer // data
+	Err io.Writer // messages and progress
+	// Terminal says that Err is a terminal, where progress may be drawn.
+	Terminal bool
+}
+
+// Std returns the process's own streams.
+func Std() Streams {
+	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb"}
+}
+
+// Run runs the command that args name (without the program's own name) and
+// returns its exit code. The end of ctx is an interrupt: commands that follow
+// an operation leave it, servers stop in order.
+func Run(ctx context.Context, args []string, s Streams) int {
+	return newProgram(s).run(ctx, args)
+}
+
+// RunWorker is Run for the program that is a worker and nothing else:
+// args are those of the command `worker`.
+func RunWorker(ctx context.Context, args []string, s Streams) int {
+	p := newProgram(s)
+	app := p.app()
+	for _, c := range app.Commands {
+		if c.Name == "worker" {
+			app.Name, app.Usage, app.Description = "kafka-backup-worker", c.Usage, c.Description
+			app.Flags, app.Action, app.Commands = c.Flags, c.Action, nil
+		}
+	}
+	return p.runApp(ctx, app, args)
+}
+
+// program is one run of the command line, with what tests put in the place of
+// the outside world.
+type program struct {
+	Streams
+	planner Planner
+	dial    func(ctx context.Context, p temporalservice.Profile, adjust ...func(*client.Options)) (client.Client, error)
+}
+
+func newProgram(s Streams) *program {
+	return &program{Streams: s, planner: noPlanner{}, dial: temporalservice.Dial}
+}
+
+func (p *program) app() *cli.App {
+	app := cli.NewApp()
+	app.Name = "kafka-backup"
+	app.Usage = "back up Apache Kafka, restore it, and let every consumer group carry on at the right record"
+	app.Version = Version()
+	app.Reader, app.Writer, app.ErrWriter = p.In, p.Out, p.Err
+	app.Suggest = true
+	app.HideHelpCommand = true
+	app.CustomAppHelpTemplate = ""
+	app.ExitErrHandler = func(*cli.Context, error) {} // run decides
+	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usage("%v", err) }
+	app.Commands = p.commands()
+	for _, c := range app.Commands {
+		c.OnUsageError = app.OnUsageError
+		c.HideHelpCommand = true
+	}
+	app.Action = func(c *cli.Context) error {
+		if !c.Args().Present() {
+			return cli.ShowAppHelp(c)
+		}
+		return unknownCommand(app, c.Args().First())
+	}
+	return app
+}
+
+func (p *program) commands() []*cli.Command {
+	return []*cli.Command{
+		p.backupCommand(),
+		p.restoreCommand(),
+		p.threePhaseRestoreCommand(),
+		p.validateRestoreCommand(),
+		p.listCommand(),
+		p.describeCommand(),
+		p.statusCommand(),
+		p.validateCommand(),
+		p.showOffsetMappingCommand(),
+		p.operationsCommand(),
+		p.watchCommand(),
+		p.pauseCommand(),
+		p.resumeCommand(),
+		p.cancelCommand(),
+		p.serverCommand(),
+		p.workerCommand(),
+	}
+}
+
+func (p *program) run(ctx context.Context, args []string) int {
+	app := p.app()
+	return p.runApp(ctx, app, flagsFirst(app, args))
+}
+
+func (p *program) runApp(ctx context.Context, app *cli.App, args []string) int {
+	err := app.RunContext(ctx, append([]string{app.Name}, args...))
+	code := exitCode(err)
+	var silent *exitError
+	if err != nil && !(errors.As(err, &silent) && silent.err == nil) {
+		fmt.Fprintf(p.Err, "%s: %s\n", app.Name, message(err))
+	}
+	return code
+}
+
+// say writes a message for people.
+func (p *program) say(format string, args ...any) {
+	fmt.Fprintf(p.Err, format+"\n", args...)
+}
+
+func unknownCommand(app *cli.App, name string) error {
+	nearest, distance := "", 4
+	for _, c := range app.Commands {
+		if d := levenshtein.ComputeDistance(name, c.Name); d < distance {
+			nearest, distance = c.Name, d
+		}
+	}
+	if nearest != "" {
+		return usage("unknown command %q; did you mean %q?", name, nearest)
+	}
+	return usage("unknown command %q; `kafka-backup --help` lists them", name)
+}
+
+// flagsFirst moves the flags of a command before its other arguments, so that
+// they may be written in any order.
+func flagsFirst(app *cli.App, args []string) []string {
+	if len(args) == 0 {
+		return args
+	}
+	command := app.Command(args[0])
+	if command == nil {
+		return args
+	}
+	takesValue := map[string]bool{}
+	for _, f := range command.Flags {
+		d, ok := f.(cli.DocGenerationFlag)
+		for _, name := range f.Names() {
+			takesValue[name] = ok && d.TakesValue()
+		}
+	}
+	flags, rest := []string{args[0]}, []string(nil)
+	for i := 1; i < len(args); i++ {
+		a := args[i]
+		name := strings.TrimLeft(a, "-")
+		switch {
+		case a == "--":
+			rest = append(rest, args[i+1:]...)
+			return append(append(flags, "--"), rest...)
+		case len(a) < 2 || a[0] != '-':
+			rest = append(rest, a)
+		case takesValue[name] && i+1 < len(args):
+			flags = append(flags, a, args[i+1])
+			i++
+		default:
+			flags = append(flags, a)
+		}
+	}
+	return append(flags, rest...)
+}

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+)
+
+// typeConfiguration is the type of application errors that say that the
+// request makes no sense. The other types need no code of their own.
+const typeConfiguration = "Configuration"
+
+// failure is why an operation failed, without Temporal's wrapping.
+type failure struct {
+	Message string `json:"error"`
+	Type    string `json:"type,omitempty"` // of the application error: "NotFound", "Corrupt" ...
+}
+
+func (f *failure) Error() string { return f.Message }
+
+// explain finds in the error of a workflow the one that tells what happened.
+// That is the application error at the root: what lies above it are activities
+// and workflows that passed it on.
+func explain(err error) *failure {
+	var prefix string
+	var root *temporal.ApplicationError
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		app, ok := e.(*temporal.ApplicationError)
+		if !ok {
+			continue
+		}
+		if root != nil && named(root.Type()) {
+			break // what is below is a cause that root tells in its own words
+		}
+		root = app
+		if cause := errors.Unwrap(e); cause != nil && !named(app.Type()) {
+			// fmt.Errorf("part 3: %w", err) in a workflow: keep "part 3: ".
+			if before, found := strings.CutSuffix(app.Message(), cause.Error()); found {
+				prefix += before
+			}
+		}
+	}
+	var cancelled *temporal.CanceledError
+	var terminated *temporal.TerminatedError
+	var timeout *temporal.TimeoutError
+	switch {
+	case root != nil:
+		return &failure{Message: prefix + root.Message(), Type: root.Type()}
+	case errors.As(err, &cancelled):
+		return &failure{Message: "the operation was cancelled", Type: "Canceled"}
+	case errors.As(err, &terminated):
+		return &failure{Message: "the operation was terminated: nothing was undone", Type: "Terminated"}
+	case errors.As(err, &timeout):
+		return &failure{Message: timeoutMessage(timeout), Type: "Timeout"}
+	default:
+		return &failure{Message: err.Error()}
+	}
+}
+
+// named tells whether an error type is one that was given a name, and not the
+// Go type of an error that nobody classified.
+func named(t string) bool {
+	return t != "" && !strings.ContainsAny(t, "*.") && t[0] >= 'A' && t[0] <= 'Z'
+}
+
+func timeoutMessage(t *temporal.TimeoutError) string {
+	switch t.TimeoutType() {
+	case enumspb.TIMEOUT_TYPE_HEARTBEAT:
+		return "a worker fell silent in the middle of its work, and the work could not be taken over"
+	case enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
+		return "no worker took the work in time; is one running?"
+	default:
+		return fmt.Sprintf("it took too long (%s)", strings.ToLower(strings.TrimPrefix(t.TimeoutType().String(), "TIMEOUT_TYPE_")))
+	}
+}
+
+// codeOf returns the exit code for the error of an operation.
+func codeOf(err error) int {
+	var f *failure
+	if errors.As(err, &f) && f.Type == typeConfiguration {
+		return ExitUsage
+	}
+	return ExitFailed
+}

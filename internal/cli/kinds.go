@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"context"
+	"io"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/kafka-backup/kafka-backup/internal/render"
+	"github.com/kafka-backup/kafka-backup/workflows"
+)
+
+// outcome is what an operation that completed has to say.
+type outcome interface {
+	render.Value
+	code() int // exit code
+}
+
+// kind is a kind of operation: its workflow, and how its result is shown.
+type kind struct {
+	name     string // as search attribute and in Progress
+	workflow any    // the workflow function
+	typeName string // its workflow type
+	result   func(ctx context.Context, run client.WorkflowRun) (outcome, error)
+}
+
+var (
+	backupKind  = kind{"backup", workflows.Backup, "Backup", resultOf[backupReport]}
+	restoreKind = kind{"restore", workflows.Restore, "Restore", resultOf[restoreReport]}
+
+	kinds = []kind{backupKind, restoreKind}
+)
+
+// kindOf returns the kind with that workflow type; of a type that this program
+// does not know, one that shows the result as it is.
+func kindOf(typeName string) kind {
+	for _, k := range kinds {
+		if k.typeName == typeName {
+			return k
+		}
+	}
+	return kind{name: typeName, typeName: typeName, result: resultOf[anyReport]}
+}
+
+// resultOf waits for the end of a workflow and reads its result.
+func resultOf[R outcome](ctx context.Context, run client.WorkflowRun) (outcome, error) {
+	var r R
+	if err := run.Get(ctx, &r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// anyReport is the result of a workflow that this program does not know.
+type anyReport map[string]any
+
+func (r anyReport) Text(w io.Writer) error { return render.WriteYAML(w, map[string]any(r)) }
+func (r anyReport) code() int              { return ExitDone }

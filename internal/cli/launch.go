@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"github.com/kafka-backup/kafka-backup/internal/render"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+)
+
+// operation is a workflow that a command starts.
+type operation struct {
+	id         string // workflow id: the same for the same operation
+	kind       kind
+	request    any
+	summary    string // one line for the Web UI
+	details    string // markdown for the Web UI
+	attributes temporalservice.Attributes
+}
+
+// launchFlags are the flags of every command that starts an operation.
+func launchFlags() []cli.Flag {
+	return append([]cli.Flag{
+		configFlag,
+		&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "Start the operation and do not follow it.", Category: inOperation},
+		outputFlag("Report as text, json or yaml; with json, progress is JSON lines on stderr."),
+		taskQueueFlag(),
+	}, temporalFlags()...)
+}
+
+func outputFlag(text string) cli.Flag {
+	return &cli.StringFlag{Name: "output", Aliases: []string{"o", "format"}, Usage: text, DefaultText: "text", Category: inOperation}
+}
+
+// outputFormat is the format that --output names.
+func outputFormat(c *cli.Context, allowed ...render.Format) (render.Format, error) {
+	return render.ParseFormat(c.String("output"), allowed...)
+}
+
+// started is what is told about an operation at once.
+type started struct {
+	Event      string `json:"event"` // "started", or "attached" to one that was running
+	WorkflowID string `json:"workflow_id"`
+	RunID      string `json:"run_id"`
+	URL        string `json:"url,omitempty"`
+}
+
+// launch starts an operation, or attaches to the same one that is running, and
+// follows it.
+func (p *program) launch(c *cli.Context, o operation) error {
+	ctx := c.Context
+	format, err := outputFormat(c, render.Text, render.JSON, render.YAML)
+	if err != nil {
+		return err
+	}
+	conn, err := p.connect(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	registration, err := temporalservice.EnsureSearchAttributes(ctx, conn.Client, conn.profile.Namespace)
+	if err != nil {
+		return err
+	}
+	d := p.newDisplay(format)
+	defer d.close()
+	if w := registration.Warning(); w != "" {
+		d.note("%s", w)
+	}
+
+	o.attributes.Requester = requester()
+	queue := c.String("task-queue")
+	// Of two that start the same operation, one is told that it runs already.
+	run, err := conn.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                                       o.id,
+		TaskQueue:                                queue,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		TypedSearchAttributes:                    registration.Start(o.attributes),
+		StaticSummary:                            o.summary,
+		StaticDetails:                            o.details,
+	}, o.kind.workflow, o.request)
+	event := "started"
+	var running *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &running) {
+		event = "attached"
+		run, err = conn.GetWorkflow(ctx, o.id, running.RunId), nil
+	}
+	if err != nil {
+		return err
+	}
+	d.started(started{event, o.id, run.GetRunID(), conn.profile.WorkflowURL(o.id, run.GetRunID())})
+	if c.Bool("detach") {
+		d.note("It goes on by itself. %s", howToFollow(o.id))
+		return nil
+	}
+	f := &follower{conn: conn, id: o.id, queue: queue, display: d}
+	return p.finish(ctx, f, run, o.kind, format)
+}
+
+// finish follows an operation to its end and writes its report.
+func (p *program) finish(ctx context.Context, f *follower, run client.WorkflowRun, k kind, format render.Format) error {
+	report, err := f.follow(ctx, func(ctx context.Context) (outcome, error) { return k.result(ctx, run) })
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		f.display.note("Detached; the operation goes on. %s", howToFollow(f.id))
+		f.display.close()
+		return told(ExitInterrupted)
+	}
+	if err != nil {
+		why := explain(err)
+		f.display.failed(f.id, why)
+		f.display.close()
+		return told(codeOf(why))
+	}
+	f.display.close()
+	if err := render.Write(p.Out, format, report); err != nil {
+		return err
+	}
+	return told(report.code())
+}
+
+func howToFollow(id string) string {
+	q := quote(id)
+	return "Follow it with `kafka-backup watch " + q + "`, stop it for a while with `kafka-backup pause " + q +
+		"`, end it with `kafka-backup cancel " + q + "`."
+}
+
+// quote makes an argument safe to paste into a shell.
+func quote(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// slug makes a readable part of a workflow id out of a location or address.
+// Different texts have different slugs.
+func slug(s string) string {
+	readable, _, _ := strings.Cut(s, "?")
+	if u, err := url.Parse(readable); err == nil && u.Scheme != "" && u.Host+u.Path != "" {
+		readable = u.Scheme + "-" + u.Host + u.Path
+	}
+	var b strings.Builder
+	for _, r := range strings.ToLower(readable) {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' {
+			b.WriteRune(r)
+		} else if b.Len() > 0 && !strings.HasSuffix(b.String(), "-") {
+			b.WriteByte('-')
+		}
+	}
+	text := strings.Trim(b.String(), "-.")
+	return strings.Trim(text[:min(len(text), 40)], "-.") + "-" + digest(s)
+}
+
+// digest is the beginning of a SHA-256.
+func digest(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:4])
+}

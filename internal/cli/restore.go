@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/render"
+	"github.com/kafka-backup/kafka-backup/internal/storage"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+)
+
+func (p *program) restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "restore",
+		Usage: "Restore a backup into a cluster",
+		Description: "Starts the workflow restore/<backup-id>/<target>/<digest> and follows it; the digest stands for\n" +
+			"what is restored and how. Started again while it runs, the command follows the running one; after a\n" +
+			"failure it goes on where the target's logs end. With dry_run nothing is changed, as validate-restore.",
+		Flags:  append(launchFlags(), restoreSettings.flags...),
+		Action: func(c *cli.Context) error { return p.restore(c, false) },
+	}
+}
+
+// restore starts a restore; threePhases asks for the reset of offsets too.
+func (p *program) restore(c *cli.Context, threePhases bool) error {
+	doc, err := restoreSettings.load(c, config.ForRestore)
+	if err != nil {
+		return err
+	}
+	if threePhases {
+		doc.Restore.ConsumerGroupStrategy, doc.Restore.ResetConsumerOffsets = "header-based", true
+	}
+	if doc.Restore.DryRun {
+		return p.planRestore(c, doc)
+	}
+	if err := checkSecrets(doc); err != nil {
+		return err
+	}
+	request := restoreRequest(doc)
+	id, err := restoreID(request)
+	if err != nil {
+		return err
+	}
+	where := storage.Describe(doc.Storage)
+	servers := strings.Join(doc.Target.BootstrapServers, ",")
+	groups := "left alone"
+	if doc.Restore.ResetConsumerOffsets {
+		if groups = strings.Join(doc.Restore.ConsumerGroups, ", "); groups == "" {
+			groups = "all captured"
+		}
+	}
+	return p.launch(c, operation{
+		id:      id,
+		kind:    restoreKind,
+		request: request,
+		summary: fmt.Sprintf("Restore %s from %s into %s", doc.BackupID, where, servers),
+		details: markdown("Backup", doc.BackupID, "From", where, "Topics", filterText(doc.Restore.Topics),
+			"Into", servers, "Consumer groups", groups, "Requested by", requester()),
+		attributes: temporalservice.Attributes{Kind: restoreKind.name, BackupID: doc.BackupID, Repository: where,
+			Topics: doc.Restore.Topics.Include, Groups: doc.Restore.ConsumerGroups},
+	})
+}
+
+func restoreRequest(doc *config.Document) activities.RestoreRequest {
+	return activities.RestoreRequest{BackupID: doc.BackupID, Target: doc.Target, Storage: doc.Storage, Options: doc.Restore}
+}
+
+// restoreID is the workflow id of a restore. What only says how fast it goes is
+// not part of it: so a restore that failed can be started again with other
+// limits and goes on.
+func restoreID(r activities.RestoreRequest) (string, error) {
+	what := r.Options
+	what.DryRun = false
+	what.MaxConcurrentParts, what.PartMaxBytes, what.PartMaxPartitions = 0, 0, 0
+	what.ProduceMaxBytes, what.ProduceBatchMaxBytes = 0, 0
+	what.RateLimitBytesPerSec, what.RateLimitRecordsPerSec = 0, 0
+	what.ConsumerGroups = slices.Sorted(slices.Values(what.ConsumerGroups))
+	data, err := json.Marshal(what)
+	if err != nil {
+		return "", err
+	}
+	servers := slices.Sorted(slices.Values(r.Target.BootstrapServers))
+	return fmt.Sprintf("restore/%s/%s/%s", r.BackupID, slug(strings.Join(servers, ",")),
+		digest(storage.Describe(r.Storage)+"\n"+string(data))), nil
+}
+
+// restoreReport is the report of a restore.
+type restoreReport struct{ activities.RestoreReport }
+
+func (r restoreReport) code() int {
+	if r.Partly() {
+		return ExitPartly
+	}
+	return ExitDone
+}
+
+// Text implements render.Value.
+func (r restoreReport) Text(w io.Writer) error {
+	if err := render.Title(w, "Restore: %s", r.BackupID); err != nil {
+		return err
+	}
+	groups := ""
+	if r.Groups > 0 || len(r.Failed) > 0 {
+		groups = fmt.Sprintf("%s set and read back (%s offsets)", render.Count(int64(r.Groups)), render.Count(int64(r.GroupOffsets)))
+	}
+	err := render.Fields(w,
+		"Cluster", r.ClusterID,
+		"Topics", fmt.Sprintf("%s with %s partitions (%s topics created)", render.Count(int64(r.Topics)), render.Count(r.Total.Partitions), render.Count(int64(r.Created))),
+		"Records", render.Count(r.Total.Records),
+		"Bytes", render.Bytes(r.Total.Bytes),
+		"Consumer groups", groups,
+		"Plan", r.Plan,
+		"Offset mapping", r.Mapping,
+		"Took", took(r.StartedAt, r.FinishedAt, r.Total.Bytes),
+	)
+	if err != nil {
+		return err
+	}
+	if len(r.Failed) > 0 {
+		table := render.Table{Name: "Offsets that could not be set", Header: []string{"Group", "Topic", "Partition", "Error"}}
+		for _, f := range r.Failed {
+			partition := ""
+			if f.Topic != "" {
+				partition = fmt.Sprint(f.Partition)
+			}
+			table.Add(f.Group, f.Topic, partition, f.Error)
+		}
+		if err := table.Write(w); err != nil {
+			return err
+		}
+	}
+	return warnings(w, r.Warnings)
+}

@@ -1,0 +1,18 @@
+// Command kafka-backup-worker is a worker and nothing else; it is the same as
+// `kafka-backup worker`.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/kafka-backup/kafka-backup/internal/cli"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second interrupt ends the program at once
+	os.Exit(cli.RunWorker(ctx, os.Args[1:], cli.Std()))
+}
