@@ -214,7 +214,11 @@ func poll(ctx context.Context, what string, ready func() (bool, error)) error {
 // restartBroker restarts the only broker, for several leader epochs where
 // leadership cannot move; nil leaves Epochs out on a single broker.
 func (m *Maker) All(ctx context.Context, restartBroker func(context.Context) error) ([]*Topic, error) {
-	makers := []func(context.Context) ([]*Topic, error){
+	var makers []func(context.Context) ([]*Topic, error)
+	if restartBroker != nil || m.replicas > 1 { // first, for the sake of MovedStart
+		makers = append(makers, one(func(ctx context.Context) (*Topic, error) { return m.Epochs(ctx, restartBroker) }))
+	}
+	makers = append(makers,
 		m.Codecs,
 		m.OddNames,
 		one(m.MixedCodecs), one(m.OddFrames), one(m.Nulls), one(m.Headers),
@@ -222,10 +226,7 @@ func (m *Maker) All(ctx context.Context, restartBroker func(context.Context) err
 		one(m.BrokerTime), one(m.Decades), one(m.Future),
 		one(m.Sparse), one(m.Empty), one(m.MovedStart), one(m.TinyBatches),
 		one(m.Transactions), one(m.Compacted),
-	}
-	if restartBroker != nil || m.replicas > 1 {
-		makers = append(makers, one(func(ctx context.Context) (*Topic, error) { return m.Epochs(ctx, restartBroker) }))
-	}
+	)
 	var topics []*Topic
 	for _, make := range makers {
 		made, err := make(ctx)

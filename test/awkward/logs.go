@@ -36,6 +36,10 @@ func (m *Maker) Empty(ctx context.Context) (*Topic, error) {
 //	1  into the middle of a batch
 //	2  to the end: nothing is left, and the next offset is not 0
 //	3  to the end, and records came after it
+//
+// A broker writes log starts to disk once a minute
+// (log.flush.start.offset.checkpoint.interval.ms) and when it stops: one that is
+// killed before that comes back with the earlier start, and the records.
 func (m *Maker) MovedStart(ctx context.Context) (*Topic, error) {
 	t, err := m.create(ctx, m.Prefix+"moved-start", 4)
 	if err != nil {
