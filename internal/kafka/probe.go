@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -66,7 +67,7 @@ func (s *security) probe(ctx context.Context, address string) error {
 		var tc net.Conn
 		if tc, err = s.handshake(ctx, conn, address, s.tls); err != nil {
 			var ce *ConnectError
-			if errors.As(err, &ce) && (ce.Reason == Unreachable || ce.Reason == TLSNotSpoken) && s.speaksPlaintext(ctx, address) {
+			if errors.As(err, &ce) && (ce.Reason == Unreachable || ce.Reason == TimedOut) && s.speaksPlaintext(ctx, address) {
 				ce.Reason = TLSNotSpoken
 			}
 			return err
@@ -272,6 +273,19 @@ func (w *wire) ask(ctx context.Context, req kmsg.Request, resp kmsg.Response) er
 func (c *Cluster) greet(ctx context.Context, cfg config.Cluster, reachable []string) error {
 	limit, cancel := context.WithTimeout(ctx, 3*cfg.ConnectTimeout.Std())
 	defer cancel()
+	// First without the client's retries, which would only repeat what a broker refuses.
+	var refused error
+	for i, seed := range c.client.SeedBrokers() {
+		if _, err := versionsOf(limit, seed); err != nil {
+			refused = cmp.Or(refused, c.refusal(ctx, reachable[i], err))
+			continue
+		}
+		refused = nil
+		break
+	}
+	if refused != nil {
+		return refused
+	}
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = []kmsg.MetadataRequestTopic{} // none
 	resp, err := req.RequestWith(limit, c.client)
@@ -290,7 +304,7 @@ func (c *Cluster) greet(ctx context.Context, cfg config.Cluster, reachable []str
 		versions := make([]map[int16]int16, n)
 		var wg sync.WaitGroup
 		for i, b := range brokers[:n] {
-			wg.Go(func() { versions[i], errs[i] = c.askVersions(limit, b.NodeID) })
+			wg.Go(func() { versions[i], errs[i] = versionsOf(limit, c.client.Broker(int(b.NodeID))) })
 		}
 		wg.Wait()
 		for i := range n {
@@ -315,10 +329,11 @@ func (c *Cluster) greet(ctx context.Context, cfg config.Cluster, reachable []str
 	return firstErr
 }
 
-func (c *Cluster) askVersions(ctx context.Context, broker int32) (map[int16]int16, error) {
+// versionsOf asks a broker for the highest version it knows of each request.
+func versionsOf(ctx context.Context, broker *kgo.Broker) (map[int16]int16, error) {
 	req := kmsg.NewPtrApiVersionsRequest()
 	req.ClientSoftwareName, req.ClientSoftwareVersion = softwareName, softwareVersion // brokers refuse the request without (KIP-511)
-	resp, err := c.client.Broker(int(broker)).Request(ctx, req)
+	resp, err := broker.Request(ctx, req)
 	if err == nil {
 		err = kerr.ErrorForCode(resp.(*kmsg.ApiVersionsResponse).ErrorCode)
 	}
