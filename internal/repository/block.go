@@ -1,7 +1,6 @@
 package repository
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -252,8 +251,7 @@ func unpackJSON(key string, data []byte, v any) error {
 	if err != nil {
 		return &CorruptError{Key: key, Detail: "zstd: " + err.Error()}
 	}
-	decode := json.NewDecoder(bytes.NewReader(raw))
-	if err := decode.Decode(v); err != nil {
+	if err := json.Unmarshal(raw, v); err != nil {
 		return &CorruptError{Key: key, Detail: "JSON: " + err.Error()}
 	}
 	return nil

@@ -111,56 +111,6 @@ type Gap struct {
 	Reason string `json:"reason"`
 }
 
-// Slice is the part of a topic partition that is in one segment: its blocks of that topic partition
-// which lie within FirstOffset and LastOffset.
-type Slice struct {
-	// Segment is a position in Shard.Segments.
-	Segment int `json:"segment"`
-	// FirstOffset and LastOffset, both inclusive.
-	FirstOffset int64 `json:"first_offset"`
-	LastOffset  int64 `json:"last_offset"`
-	Records     int64 `json:"records"`
-	// Bytes of the batches, before, and StoredBytes after the repository's compression.
-	Bytes       int64 `json:"bytes"`
-	StoredBytes int64 `json:"stored_bytes"`
-	// MinBaseTimestamp and MaxTimestamp, see Block.
-	MinBaseTimestamp int64 `json:"min_base_timestamp"`
-	MaxTimestamp     int64 `json:"max_timestamp"`
-}
-
-// Dense reports whether there is a record at each offset of the slice.
-func (s *Slice) Dense() bool { return s.LastOffset-s.FirstOffset+1 == s.Records }
-
-// AddBlocks makes the slice longer by blocks, which follow it in offset order. The zero Slice is empty.
-func (s *Slice) AddBlocks(blocks ...Block) {
-	for i := range blocks {
-		b := &blocks[i]
-		if s.Bytes == 0 {
-			s.FirstOffset, s.MinBaseTimestamp, s.MaxTimestamp = b.FirstOffset, b.MinBaseTimestamp, b.MaxTimestamp
-		}
-		s.LastOffset = b.LastOffset
-		s.Records += b.Records
-		s.Bytes += b.RawLength
-		s.StoredBytes += b.Length
-		s.MinBaseTimestamp = min(s.MinBaseTimestamp, b.MinBaseTimestamp)
-		s.MaxTimestamp = max(s.MaxTimestamp, b.MaxTimestamp)
-	}
-}
-
-// AddSlice appends a slice and brings the sums of the partition up to date. A new Partition must
-// have FirstOffset and LastOffset -1.
-func (p *Partition) AddSlice(s Slice) {
-	if len(p.Slices) == 0 {
-		p.FirstOffset, p.MinBaseTimestamp, p.MaxTimestamp = s.FirstOffset, s.MinBaseTimestamp, s.MaxTimestamp
-	}
-	p.LastOffset = s.LastOffset
-	p.Records += s.Records
-	p.Bytes += s.Bytes
-	p.MinBaseTimestamp = min(p.MinBaseTimestamp, s.MinBaseTimestamp)
-	p.MaxTimestamp = max(p.MaxTimestamp, s.MaxTimestamp)
-	p.Slices = append(p.Slices, s)
-}
-
 // AdoptIndex writes the index shard of a part, or takes over the one that another attempt wrote
 // first: then *s is that one. It sets Format, Version, BackupID and Part.
 func (r *Repository) AdoptIndex(ctx context.Context, backupID string, part int, s *Shard) (ref ObjectRef, created bool, err error) {

@@ -255,6 +255,9 @@ func (v *validation) shard(ctx context.Context, key string, s *Shard) error {
 
 // segment checks a segment, if it was not looked at before, and what a shard says of it.
 func (v *validation) segment(ctx context.Context, shardKey string, ref SegmentRef, slices []sliceOf) error {
+	if err := ctx.Err(); err != nil {
+		return err // not every driver looks at it
+	}
 	segment, err := v.repository.OpenSegment(ctx, ref)
 	if err != nil {
 		return v.lost(err, ref.Key, slices)
@@ -330,7 +333,7 @@ func (v *validation) content(ctx context.Context, s *Segment) error {
 		err := s.ReadBlocks(ctx, blocks[at:], &buffer, func(b *Block, raw []byte) error {
 			v.block(s, placed[at].TopicPartition, b, raw, &decoder)
 			at++
-			return nil
+			return ctx.Err()
 		})
 		if err == nil {
 			return nil
