@@ -6,19 +6,19 @@ MODULE  := github.com/kafka-backup/kafka-backup
 LDFLAGS := -s -w $(if $(VERSION),-X $(MODULE)/internal/cli.version=$(VERSION))
 GO      ?= go
 
-.PHONY: build build-product build-server test lint fmt clean
+.PHONY: build build-product server test lint fmt clean
 
-build: build-product build-server ## the commands, into bin/
+build: build-product server ## the commands, into bin/
 
 build-product:
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kafka-backup ./starter
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/kafka-backup-worker ./worker
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/kafka-backup ./starter
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/kafka-backup-worker ./worker
 
-build-server:
+server:
 	@mkdir -p bin
 	@test -e bin/kafka-backup-server || echo "building the embedded Temporal server; the first time takes some minutes"
-	cd deploy/server && $(GO) build -trimpath -ldflags '-s -w' -o ../../bin/kafka-backup-server .
+	cd deploy/server && $(GO) build -ldflags '-s -w' -o ../../bin/kafka-backup-server .
 
 test: ## unit tests; they need no broker
 	$(GO) test ./internal/... ./activities/... ./workflows/... ./starter/... ./worker/...
