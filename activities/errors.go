@@ -13,6 +13,7 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/restore"
 	"github.com/kafka-backup/kafka-backup/internal/storage/storageerr"
 	"github.com/kafka-backup/kafka-backup/internal/transfer"
 )
@@ -64,6 +65,9 @@ func kindOf(err error) string {
 		secret     *config.SecretError
 		connect    *kafka.ConnectError
 		exists     *backup.ExistsError
+		unknown    *restore.UnknownBackupError
+		against    *restore.PlanError
+		recreated  *restore.RecreatedError
 		noTopics   *backup.NoTopicsError
 		foreign    *transfer.ForeignWriteError
 		truncated  *transfer.TruncatedError
@@ -77,8 +81,17 @@ func kindOf(err error) string {
 		return app.Type()
 	case errors.As(err, &badConfig), errors.As(err, &secret), errors.As(err, &noTopics), errors.Is(err, repository.ErrID):
 		return Configuration
+	case errors.As(err, &against):
+		if against.Filled() {
+			return Exists
+		}
+		return Configuration
 	case errors.As(err, &exists):
 		return Exists
+	case errors.As(err, &unknown):
+		return NotFound
+	case errors.As(err, &recreated):
+		return TopicRecreated
 	case errors.As(err, &foreign):
 		return ForeignWrite
 	case errors.As(err, &truncated):

@@ -2,9 +2,16 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/kafka"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/restore"
 )
 
 // RestoreRequest is what to restore, where to, and how.
@@ -103,43 +110,197 @@ type ResetOffsets struct {
 // PlanRestore decides what is restored where, checks all that can be checked,
 // and writes the plan. It changes nothing on the target.
 func (*Restore) PlanRestore(ctx context.Context, req RestoreRequest) (RestorePlan, error) {
-	panic("not yet")
+	return step(ctx, true, func(ctx context.Context) (RestorePlan, error) {
+		cluster, repo, done, err := open(ctx, req.Target, req.Storage, repository.Open)
+		if err != nil {
+			return RestorePlan{}, err
+		}
+		defer done()
+		e := activity.GetInfo(ctx).WorkflowExecution
+		plan, ref, err := restore.MakePlan(ctx, cluster, repo, restore.Request{
+			WorkflowID: e.ID, RunID: e.RunID, BackupID: req.BackupID, Options: req.Options,
+		}, !req.Options.DryRun)
+		if err != nil {
+			return RestorePlan{}, err
+		}
+		return summary(plan, ref), nil
+	})
 }
+
+func summary(plan *restore.Plan, ref repository.ObjectRef) RestorePlan {
+	s := RestorePlan{
+		Key: plan.Key(), Digest: ref.SHA256.String(), ClusterID: plan.ClusterID, Topics: len(plan.Topics), Groups: len(plan.Groups),
+		Parts: len(plan.Parts), Total: Amount{Records: plan.Records, Bytes: plan.Bytes, Partitions: plan.Partitions},
+		Warnings: plan.Warnings[:min(len(plan.Warnings), maxWarnings)],
+	}
+	for i := range plan.Topics {
+		if !plan.Topics[i].Exists {
+			s.Create++
+		}
+	}
+	return s
+}
+
+// maxWarnings is how many warnings go into a workflow's history; all are in
+// the repository.
+const maxWarnings = 50
 
 // PrepareTargets creates the target topics, holds retention and compaction
 // off, takes the restore's producer id and fixes where each partition begins.
 func (*Restore) PrepareTargets(ctx context.Context, req RestoreRequest, plan RestorePlan) (RestoreTargets, error) {
-	panic("not yet")
+	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (RestoreTargets, error) {
+		targets, err := restore.Prepare(ctx, cluster, repo, p)
+		if err != nil {
+			return RestoreTargets{}, err
+		}
+		return RestoreTargets{Created: targets.Created()}, nil
+	})
 }
 
 // RestorePart produces one part of the plan.
 func (*Restore) RestorePart(ctx context.Context, req RestoreRequest, plan RestorePlan, part int) (Amount, error) {
-	panic("not yet")
+	return transferring(ctx, func(ctx context.Context, report func(Watermark)) (Amount, error) {
+		cluster, repo, done, err := open(ctx, req.Target, req.Storage, repository.Open)
+		if err != nil {
+			return Amount{}, err
+		}
+		defer done()
+		p, _, err := restore.ReadPlan(ctx, repo, plan.Key)
+		if err != nil {
+			return Amount{}, err
+		}
+		filler := restore.Filler{
+			Cluster: cluster, Repository: repo, Options: req.Options,
+			Share: 1 / float64(max(1, min(req.Options.MaxConcurrentParts, plan.Parts))),
+			Report: func(p restore.Progress) {
+				w := Watermark{Done: Amount(p.Done)}
+				for _, l := range p.Lagging {
+					w.Lagging = append(w.Lagging, Lag(l))
+				}
+				report(w)
+			},
+		}
+		did, err := filler.Fill(ctx, p, part)
+		return Amount(did), err
+	})
 }
 
-// MapOffsets checks that the targets hold what the plan says and writes the
-// offset mapping.
+// MapOffsets checks that every part has a result and writes the offset
+// mapping.
 func (*Restore) MapOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan) (RestoredRecords, error) {
-	panic("not yet")
+	return planned(ctx, req, plan, func(ctx context.Context, _ *kafka.Cluster, repo *repository.Repository, p *restore.Plan, ref repository.ObjectRef) (RestoredRecords, error) {
+		m, key, err := restore.MakeMapping(ctx, repo, p, ref)
+		if err != nil {
+			return RestoredRecords{}, err
+		}
+		return RestoredRecords{Total: Amount{Records: m.Records, Bytes: m.Bytes, Partitions: m.Partitions}, Mapping: key}, nil
+	})
 }
 
-// ReleaseTargets puts the captured topic configurations back.
+// ReleaseTargets puts the captured topic configurations back. After a failure
+// it also deletes the topics that the restore created, if so configured.
 func (*Restore) ReleaseTargets(ctx context.Context, req RestoreRequest, plan RestorePlan, failed bool) (ReleasedTargets, error) {
-	panic("not yet")
+	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (ReleasedTargets, error) {
+		if failed && req.Options.DeleteCreatedTopics {
+			n, err := restore.DeleteCreated(ctx, cluster, repo, p)
+			if err != nil {
+				return ReleasedTargets{}, err
+			}
+			if n > 0 {
+				return ReleasedTargets{Warnings: []string{fmt.Sprintf("deleted %d topics that this restore had created", n)}}, nil
+			}
+		}
+		warnings, err := restore.Release(ctx, cluster, repo, p)
+		return ReleasedTargets{Warnings: warnings[:min(len(warnings), maxWarnings)]}, err
+	})
 }
 
-// SnapshotOffsets saves the groups' committed offsets on the target.
+// SnapshotOffsets translates the groups' offsets and saves them with what is
+// committed in their places on the target now.
 func (*Restore) SnapshotOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan) (OffsetSnapshot, error) {
-	panic("not yet")
+	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (OffsetSnapshot, error) {
+		run := activity.GetInfo(ctx).WorkflowExecution.RunID
+		_, key, err := restore.PlanReset(ctx, cluster, repo, p, p.Groups, run)
+		return OffsetSnapshot{Key: key}, err
+	})
 }
 
 // ResetOffsets sets the groups' committed offsets through the mapping and
 // reads them back.
-func (*Restore) ResetOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, data RestoredRecords, snapshot OffsetSnapshot) (ResetOffsets, error) {
-	panic("not yet")
+func (*Restore) ResetOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, snapshot OffsetSnapshot) (ResetOffsets, error) {
+	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, _ *restore.Plan, _ repository.ObjectRef) (ResetOffsets, error) {
+		r, err := restore.ReadReset(ctx, repo, snapshot.Key)
+		if err != nil {
+			return ResetOffsets{}, err
+		}
+		failed, err := offsets.Apply(ctx, cluster, r.Set)
+		if err != nil {
+			return ResetOffsets{}, err
+		}
+		if len(failed) == 0 {
+			if failed, err = offsets.Verify(ctx, cluster, r.Set); err != nil {
+				return ResetOffsets{}, err
+			}
+		}
+		return outcome(r, failed), nil
+	})
 }
 
-// RestoreOffsets puts a snapshot of the groups' offsets back.
+// outcome counts the groups whose offsets were all set.
+func outcome(r *restore.Reset, failed []offsets.Failure) ResetOffsets {
+	bad := map[string]bool{}
+	var out ResetOffsets
+	for _, f := range failed {
+		bad[f.Group] = true
+		if len(out.Failed) < maxWarnings {
+			out.Failed = append(out.Failed, GroupFailed{Group: f.Group, Topic: f.Topic, Partition: f.Partition, Error: f.Err.Error()})
+		}
+	}
+	good := map[string]bool{}
+	for _, c := range r.Set {
+		if !bad[c.Group] {
+			good[c.Group] = true
+		}
+	}
+	out.Groups, out.Offsets = len(good), len(r.Set)-len(failed)
+	out.Warnings = r.Skipped[:min(len(r.Skipped), maxWarnings)]
+	return out
+}
+
+// RestoreOffsets puts the groups' offsets back to what they were, and reads
+// them back.
 func (*Restore) RestoreOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, snapshot OffsetSnapshot) error {
-	panic("not yet")
+	_, err := planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, _ *restore.Plan, _ repository.ObjectRef) (struct{}, error) {
+		r, err := restore.ReadReset(ctx, repo, snapshot.Key)
+		if err != nil {
+			return struct{}{}, err
+		}
+		failed, err := offsets.Apply(ctx, cluster, r.Before)
+		if err == nil && len(failed) == 0 {
+			failed, err = offsets.Verify(ctx, cluster, r.Before)
+		}
+		if err == nil && len(failed) > 0 {
+			f := failed[0]
+			err = fmt.Errorf("%d committed offsets could not be put back, the first: group %s %s/%d: %w", len(failed), f.Group, f.Topic, f.Partition, f.Err)
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// planned runs a short activity that follows a restore's plan.
+func planned[T any](ctx context.Context, req RestoreRequest, plan RestorePlan, do func(context.Context, *kafka.Cluster, *repository.Repository, *restore.Plan, repository.ObjectRef) (T, error)) (T, error) {
+	return step(ctx, false, func(ctx context.Context) (T, error) {
+		var none T
+		cluster, repo, done, err := open(ctx, req.Target, req.Storage, repository.Open)
+		if err != nil {
+			return none, err
+		}
+		defer done()
+		p, ref, err := restore.ReadPlan(ctx, repo, plan.Key)
+		if err != nil {
+			return none, err
+		}
+		return do(ctx, cluster, repo, p, ref)
+	})
 }

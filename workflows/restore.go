@@ -45,6 +45,10 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (activities.Re
 	}
 	report = plan.Report(req)
 	report.StartedAt = o.StartedAt
+	if req.Options.DryRun {
+		report.DryRun, report.FinishedAt = true, workflow.Now(ctx)
+		return report, nil
+	}
 	for _, w := range plan.Warnings {
 		o.note("%s", w)
 	}
@@ -65,7 +69,7 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (activities.Re
 		if err := o.phase(ctx, "reset", activities.Amount{}); err != nil {
 			return report, err
 		}
-		reset, err := o.resetOffsets(ctx, req, plan, data)
+		reset, err := o.resetOffsets(ctx, req, plan)
 		if err != nil {
 			return report, err
 		}
@@ -113,14 +117,14 @@ func (o *operation) restoreRecords(ctx workflow.Context, req activities.RestoreR
 
 // resetOffsets sets the groups' committed offsets: snapshot, apply, verify.
 // A failure or a cancel puts the snapshot back.
-func (o *operation) resetOffsets(ctx workflow.Context, req activities.RestoreRequest, plan activities.RestorePlan, data activities.RestoredRecords) (activities.ResetOffsets, error) {
+func (o *operation) resetOffsets(ctx workflow.Context, req activities.RestoreRequest, plan activities.RestorePlan) (activities.ResetOffsets, error) {
 	var a *activities.Restore
 	var snapshot activities.OffsetSnapshot
 	var reset activities.ResetOffsets
 	if err := workflow.ExecuteActivity(steps(ctx, "snapshot the groups' offsets on the target"), a.SnapshotOffsets, req, plan).Get(ctx, &snapshot); err != nil {
 		return reset, err
 	}
-	err := workflow.ExecuteActivity(steps(ctx, "set the groups' offsets and read them back"), a.ResetOffsets, req, plan, data, snapshot).Get(ctx, &reset)
+	err := workflow.ExecuteActivity(steps(ctx, "set the groups' offsets and read them back"), a.ResetOffsets, req, plan, snapshot).Get(ctx, &reset)
 	if err == nil {
 		return reset, nil
 	}

@@ -41,16 +41,34 @@ type shape struct {
 	join     int  // bytes up to which small batches are joined
 }
 
-// stream is a copy of one source partition: a transfer.Stream. A goroutine
-// reads ahead, as far as memory allows.
+// stream is a transfer.Stream: what goes into one target partition. A
+// goroutine reads ahead, as far as memory allows.
 type stream struct {
-	src    source
 	shape  shape
 	memory *memory
-	ctx    context.Context
+	// begin prepares a reader to start at a rank and returns what it then
+	// does until the end of the stream.
+	begin func(ctx context.Context, r *reader, rank int64) (run func(context.Context) error, err error)
 
-	stop  context.CancelFunc // of the reader
+	ctx   context.Context // the stream's; its end closes the stream
+	stop  context.CancelFunc
 	loads chan item
+}
+
+// open sets the context whose end closes the stream.
+func (s *stream) open(ctx context.Context) (transfer.Stream, error) {
+	s.ctx = ctx
+	return s, nil
+}
+
+// copyStream is the stream of a target partition that is the copy of a source
+// partition.
+func copyStream(src source, sh shape, mem *memory) *stream {
+	return &stream{shape: sh, memory: mem, begin: func(ctx context.Context, r *reader, rank int64) (func(context.Context) error, error) {
+		at, skip, err := src.seek(ctx, rank)
+		r.src, r.skip = &src, skip
+		return func(ctx context.Context) error { return r.copy(ctx, at) }, err
+	}}
 }
 
 type item struct {
@@ -72,16 +90,17 @@ func (s *stream) Seek(ctx context.Context, rank int64) error {
 			}
 		}
 	}
-	at, skip, err := s.src.seek(ctx, rank)
+	r := &reader{stream: s, rank: rank}
+	run, err := s.begin(ctx, r, rank)
 	if err != nil {
 		return err
 	}
 	rctx, cancel := context.WithCancel(s.ctx)
 	s.stop, s.loads = cancel, make(chan item, ahead)
-	r := &reader{stream: s, out: s.loads, rank: rank, skip: skip}
+	r.out = s.loads
 	go func() {
 		defer close(r.out)
-		if err := r.run(rctx, at); err != nil {
+		if err := run(rctx); err != nil {
 			select {
 			case r.out <- item{err: err}:
 			case <-rctx.Done():
@@ -113,12 +132,16 @@ type reader struct {
 	out  chan item
 	rank int64 // of the next record that is sent
 	skip int64 // restored records that are not sent again
+	src  *source
+	// mine, when not nil, tells which records of src are this stream's.
+	mine func(*recordbatch.Record) bool
 
 	rewriter *recordbatch.Rewriter
 	pending  int // bytes of source batches that the rewriter holds
 }
 
-func (r *reader) run(ctx context.Context, at place) error {
+// copy reads a source from a place to its end.
+func (r *reader) copy(ctx context.Context, at place) error {
 	for i := at.slice; i < len(r.src.slices); i++ {
 		if r.src.rule.ofSlice(&r.src.slices[i]) == none {
 			continue
@@ -190,7 +213,7 @@ func (r *reader) block(ctx context.Context, seg *repository.Segment, b *reposito
 		switch {
 		case share == none:
 			return nil
-		case share == all && r.skip >= n:
+		case share == all && r.mine == nil && r.skip >= n:
 			r.skip -= n
 			return nil
 		case share == all && r.skip == 0 && r.raw(batch):
@@ -220,7 +243,7 @@ func (r *reader) raw(b recordbatch.Batch) bool {
 	if b.Codec() != recordbatch.None {
 		small = smallCompressed
 	}
-	return b.Dense() && !b.IsLogAppendTime() && !r.shape.headers && len(b) <= r.shape.maxBatch && len(b) >= small
+	return r.mine == nil && b.Dense() && !b.IsLogAppendTime() && !r.shape.headers && len(b) <= r.shape.maxBatch && len(b) >= small
 }
 
 // rewrite takes a batch's records into the rewriter.
@@ -232,7 +255,7 @@ func (r *reader) rewrite(ctx context.Context, h *held, b recordbatch.Batch, shar
 		}
 	}
 	var made []byte
-	if share == all && !r.shape.headers {
+	if share == all && r.mine == nil && !r.shape.headers {
 		made, err = r.rewriter.Concat(nil, b, int(r.skip))
 		r.skip = 0
 	} else {
@@ -257,7 +280,7 @@ func (r *reader) change() func(*recordbatch.Record) (bool, error) {
 	var text [64]byte
 	names := [3][]byte{[]byte(HeaderOffset), []byte(HeaderTimestamp), []byte(HeaderPartition)}
 	return func(rec *recordbatch.Record) (bool, error) {
-		if !r.src.rule.takes(rec) {
+		if !r.src.rule.takes(rec) || r.mine != nil && !r.mine(rec) {
 			return false, nil
 		}
 		if r.skip > 0 {
