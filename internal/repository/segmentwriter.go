@@ -14,9 +14,9 @@ import (
 var errAborted = errors.New("segment aborted")
 
 // SegmentWriter streams one segment into the repository. Nothing of it is visible before Close
-// returns nil. It holds the block table and what the storage driver buffers (two parts of 5 MB on a
-// cloud, 256 KB on files), never the segment. One goroutine at a time may use it, which must end it
-// with Close or Abort.
+// returns nil. It holds the block table and what the storage driver buffers (256 KB on files, up to
+// 45 MB on S3), never the segment: so a process keeps few of them open. One goroutine at a time may
+// use it, which must end it with Close or Abort.
 type SegmentWriter struct {
 	repository *Repository
 	index      SegmentIndex

@@ -123,7 +123,7 @@ func classify(err error) (kind error, hint string) {
 		switch coded.ErrorCode() {
 		case "NoSuchBucket":
 			return ErrBucketMissing, "check storage.bucket and storage.region, or create the bucket"
-		case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
+		case "InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
 			return ErrAccess, "check the access key and secret key, and this machine's clock"
 		case "ConditionalRequestConflict", "OperationAborted":
 			return ErrConflict, "try again"
