@@ -159,9 +159,8 @@ func (c *Cluster) selected(ctx context.Context, filter config.TopicFilter, inter
 		topics = topics[:0]
 		present := map[string]bool{}
 		for _, t := range all {
-			named := filter.Names(t.Name)
 			present[t.Name] = true
-			if filter.Match(t.Name) && (named || internal || !t.Internal) {
+			if takes(filter, internal, t) {
 				topics = append(topics, t)
 				failed = append(failed, t.leaderless()...)
 			}
@@ -182,6 +181,11 @@ func (c *Cluster) selected(ctx context.Context, filter config.TopicFilter, inter
 		return nil, err
 	}
 	return topics, nil
+}
+
+// takes reports whether a filter selects a topic; one of Kafka's own only by its name, or when internal is set.
+func takes(filter config.TopicFilter, internal bool, t Topic) bool {
+	return filter.Match(t.Name) && (!t.Internal || internal || filter.Names(t.Name))
 }
 
 // leaderless reports the partitions that have no leader.
