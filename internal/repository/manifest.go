@@ -40,14 +40,15 @@ type Manifest struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// Totals are sums over a backup. Bytes are those of record batches in Kafka's own format.
+// Totals are sums over a backup; Tally makes them.
 type Totals struct {
 	Topics     int   `json:"topics"`
 	Partitions int   `json:"partitions"`
 	Segments   int   `json:"segments"`
 	Records    int64 `json:"records"`
-	// Bytes before, StoredBytes after the repository's own compression.
-	Bytes       int64 `json:"bytes"`
+	// Bytes of the record batches in Kafka's own format.
+	Bytes int64 `json:"bytes"`
+	// StoredBytes are the sizes of the segments, whole, however much of them the backup uses.
 	StoredBytes int64 `json:"stored_bytes"`
 	// What this run added; the rest is shared with earlier backups.
 	NewSegments    int   `json:"new_segments"`
