@@ -72,11 +72,13 @@ func RunWorker(ctx context.Context, args []string, s Streams) int {
 type program struct {
 	Streams
 	planner Planner
-	dial    func(ctx context.Context, p temporalservice.Profile, adjust ...func(*client.Options)) (client.Client, error)
+	dial    func(context.Context, temporalservice.Profile, ...func(*client.Options)) (client.Client, error)
+	// register makes sure that a namespace has the search attributes.
+	register func(ctx context.Context, c client.Client, namespace string) (temporalservice.Registration, error)
 }
 
 func newProgram(s Streams) *program {
-	return &program{Streams: s, planner: noPlanner{}, dial: temporalservice.Dial}
+	return &program{Streams: s, planner: noPlanner{}, dial: temporalservice.Dial, register: temporalservice.EnsureSearchAttributes}
 }
 
 func (p *program) app() *cli.App {
@@ -89,10 +91,10 @@ func (p *program) app() *cli.App {
 	app.HideHelpCommand = true
 	app.CustomAppHelpTemplate = ""
 	app.ExitErrHandler = func(*cli.Context, error) {} // run decides
-	app.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usage("%v", err) }
+	app.OnUsageError = func(c *cli.Context, err error, _ bool) error { return usageError(c, err) }
 	app.Commands = p.commands()
 	for _, c := range app.Commands {
-		c.OnUsageError = app.OnUsageError
+		c.OnUsageError = func(ctx *cli.Context, err error, _ bool) error { return usageError(ctx, err) }
 		c.HideHelpCommand = true
 	}
 	app.Action = func(c *cli.Context) error {
@@ -146,16 +148,43 @@ func (p *program) say(format string, args ...any) {
 }
 
 func unknownCommand(app *cli.App, name string) error {
-	nearest, distance := "", 4
+	var names []string
 	for _, c := range app.Commands {
-		if d := levenshtein.ComputeDistance(name, c.Name); d < distance {
-			nearest, distance = c.Name, d
-		}
+		names = append(names, c.Name)
 	}
-	if nearest != "" {
-		return usage("unknown command %q; did you mean %q?", name, nearest)
+	if n := nearest(name, names); n != "" {
+		return usage("unknown command %q; did you mean %q?", name, n)
 	}
 	return usage("unknown command %q; `kafka-backup --help` lists them", name)
+}
+
+// usageError words what the flag package says about wrong flags.
+func usageError(c *cli.Context, err error) error {
+	// The only way to tell: the flag package has no error types.
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return usage("%v", err)
+	}
+	var names []string
+	for _, f := range c.Command.Flags {
+		names = append(names, f.Names()...)
+	}
+	name = strings.TrimLeft(name, "-")
+	if n := nearest(name, names); len(n) > 1 {
+		return usage("unknown flag --%s; did you mean --%s?", name, n)
+	}
+	return usage("unknown flag --%s; see `kafka-backup %s --help`", name, c.Command.FullName())
+}
+
+// nearest returns the name most like a mistyped one, or nothing.
+func nearest(name string, names []string) string {
+	best, distance := "", min(4, len(name)/2+1)
+	for _, n := range names {
+		if d := levenshtein.ComputeDistance(name, n); d < distance {
+			best, distance = n, d
+		}
+	}
+	return best
 }
 
 // flagsFirst moves the flags of a command before its other arguments, so that

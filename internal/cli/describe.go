@@ -102,7 +102,7 @@ func (d description) Text(w io.Writer) error {
 		"Records", fmt.Sprintf("%s (%s new)", render.Count(t.Records), render.Count(t.NewRecords)),
 		"Bytes", fmt.Sprintf("%s (%s new)", render.Bytes(t.Bytes), render.Bytes(t.NewBytes)),
 		"Stored", fmt.Sprintf("%s (%s new) in %s segments", render.Bytes(t.StoredBytes), render.Bytes(t.NewStoredBytes), render.Count(int64(t.Segments))),
-		"Record times", span,
+		"Batch timestamps", span,
 	)
 	if err != nil {
 		return err

@@ -100,6 +100,10 @@ func (d *lineDisplay) note(format string, args ...any) {
 func (d *lineDisplay) failed(id string, why *failure) { writeFailed(d.out, id, why) }
 
 func writeFailed(w io.Writer, id string, why *failure) {
+	if why.Type == typeCancelled || why.Type == typeTerminated {
+		fmt.Fprintf(w, "kafka-backup: %s: %s\n", id, why.Message)
+		return
+	}
 	fmt.Fprintf(w, "kafka-backup: %s failed: %s\n", id, why.Message)
 }
 

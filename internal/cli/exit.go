@@ -7,6 +7,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/render"
+	"github.com/kafka-backup/kafka-backup/internal/storage"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
@@ -63,7 +64,8 @@ func exitCode(err error) int {
 	case errors.As(err, &exit):
 		return exit.code
 	case errors.As(err, &configuration), errors.As(err, &literal), errors.As(err, &secret),
-		errors.As(err, &profile), errors.As(err, &format):
+		errors.As(err, &profile), errors.As(err, &format),
+		errors.Is(err, storage.ErrInvalid), errors.Is(err, storage.ErrBucketMissing):
 		return ExitUsage
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted

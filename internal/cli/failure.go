@@ -7,11 +7,17 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
+
+	"github.com/kafka-backup/kafka-backup/activities"
 )
 
-// typeConfiguration is the type of application errors that say that the
-// request makes no sense. The other types need no code of their own.
-const typeConfiguration = "Configuration"
+// Types of failures that are not application errors (those have the types of
+// package activities).
+const (
+	typeCancelled  = "Cancelled"
+	typeTerminated = "Terminated"
+	typeTimeout    = "Timeout"
+)
 
 // failure is why an operation failed, without Temporal's wrapping.
 type failure struct {
@@ -50,11 +56,11 @@ func explain(err error) *failure {
 	case root != nil:
 		return &failure{Message: prefix + root.Message(), Type: root.Type()}
 	case errors.As(err, &cancelled):
-		return &failure{Message: "the operation was cancelled", Type: "Canceled"}
+		return &failure{Message: "the operation was cancelled", Type: typeCancelled}
 	case errors.As(err, &terminated):
-		return &failure{Message: "the operation was terminated: nothing was undone", Type: "Terminated"}
+		return &failure{Message: "the operation was terminated by force; nothing was put back", Type: typeTerminated}
 	case errors.As(err, &timeout):
-		return &failure{Message: timeoutMessage(timeout), Type: "Timeout"}
+		return &failure{Message: timeoutMessage(timeout), Type: typeTimeout}
 	default:
 		return &failure{Message: err.Error()}
 	}
@@ -80,7 +86,7 @@ func timeoutMessage(t *temporal.TimeoutError) string {
 // codeOf returns the exit code for the error of an operation.
 func codeOf(err error) int {
 	var f *failure
-	if errors.As(err, &f) && f.Type == typeConfiguration {
+	if errors.As(err, &f) && f.Type == activities.Configuration {
 		return ExitUsage
 	}
 	return ExitFailed

@@ -67,7 +67,7 @@ func (p *program) launch(c *cli.Context, o operation) error {
 		return err
 	}
 	defer conn.Close()
-	registration, err := temporalservice.EnsureSearchAttributes(ctx, conn.Client, conn.profile.Namespace)
+	registration, err := p.register(ctx, conn.Client, conn.profile.Namespace)
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func (m mapping) Text(w io.Writer) error {
 	if err := render.Title(w, "Offset Mapping: %s", m.BackupID); err != nil {
 		return err
 	}
-	times := render.Table{Name: "Record times", Header: []string{"Topic", "Partition", "Earliest", "Latest"}}
+	times := render.Table{Name: "Batch timestamps", Header: []string{"Topic", "Partition", "Earliest Base", "Latest"}}
 	leftOut := render.Table{Name: "Left out", Header: []string{"Topic", "Partition", "Aborted Records", "Control Batches"}}
 	gaps := render.Table{Name: "Gaps", Header: []string{"Topic", "Partition", "From Offset", "To Offset", "Reason"}}
 	for _, t := range m.Topics {

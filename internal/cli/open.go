@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
 	"github.com/urfave/cli/v2"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
@@ -94,21 +93,18 @@ func (r *opened) unknown(ctx context.Context) error {
 		return err
 	}
 	var ids []string
-	nearest, distance := "", len(r.backupID)/2+1
 	for _, b := range all {
 		if b.ID == r.backupID {
 			return fmt.Errorf("backup %q in %s is not complete; `kafka-backup status` says how far it is", b.ID, r.where)
 		}
 		ids = append(ids, b.ID)
-		if d := levenshtein.ComputeDistance(b.ID, r.backupID); d < distance {
-			nearest, distance = b.ID, d
-		}
 	}
+	similar := nearest(r.backupID, ids)
 	switch {
 	case len(ids) == 0:
 		return fmt.Errorf("there is no backup %q in %s, nor any other", r.backupID, r.where)
-	case nearest != "":
-		return fmt.Errorf("there is no backup %q in %s; did you mean %q?", r.backupID, r.where, nearest)
+	case similar != "":
+		return fmt.Errorf("there is no backup %q in %s; did you mean %q?", r.backupID, r.where, similar)
 	default:
 		latest := ids[max(0, len(ids)-5):]
 		return fmt.Errorf("there is no backup %q in %s; the latest there are: %s", r.backupID, r.where, strings.Join(latest, ", "))

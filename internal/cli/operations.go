@@ -47,7 +47,7 @@ func (p *program) operations(c *cli.Context) error {
 		return err
 	}
 	defer conn.Close()
-	registration, err := temporalservice.EnsureSearchAttributes(ctx, conn.Client, conn.profile.Namespace)
+	registration, err := p.register(ctx, conn.Client, conn.profile.Namespace)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 	enumspb "go.temporal.io/api/enums/v1"
 
+	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
@@ -50,7 +51,7 @@ func running(ctx context.Context, conn *connection, id string) error {
 		return noWorkflow(conn, id, err)
 	}
 	if s := d.GetWorkflowExecutionInfo().GetStatus(); s != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		return &failure{Type: "NotFound", Message: "operation " + id + " has ended: " + statusText(s)}
+		return &failure{Type: activities.NotFound, Message: "operation " + id + " has ended: " + statusText(s)}
 	}
 	return nil
 }

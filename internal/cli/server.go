@@ -143,7 +143,7 @@ func (p *program) embeddedWorker(ctx context.Context, srv *temporalservice.Serve
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := temporalservice.EnsureSearchAttributes(ctx, cl, namespace); err != nil {
+	if _, err := p.register(ctx, cl, namespace); err != nil {
 		cl.Close()
 		return nil, nil, err
 	}

@@ -108,7 +108,7 @@ func (r PlannedRestore) Text(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	table := render.Table{Header: []string{"Topic", "Target", "Partitions", "Records", "Bytes", "Action", "Path", "Note"}}
+	table := render.Table{Name: "Topics", Header: []string{"Topic", "Target", "Partitions", "Records", "Bytes", "Action", "Path", "Note"}}
 	for _, t := range r.PlannedTopic {
 		action := "FILL"
 		if t.Create {

@@ -8,6 +8,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 
+	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 )
 
@@ -70,7 +71,7 @@ func (p *program) withWorkflow(c *cli.Context, fn func(ctx context.Context, conn
 func noWorkflow(conn *connection, id string, err error) error {
 	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) {
-		return &failure{Type: "NotFound", Message: "there is no operation " + id + " in " + conn.profile.String() +
+		return &failure{Type: activities.NotFound, Message: "there is no operation " + id + " in " + conn.profile.String() +
 			"; `kafka-backup operations` lists them"}
 	}
 	return err

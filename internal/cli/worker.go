@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -11,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 	"github.com/kafka-backup/kafka-backup/internal/worker"
 )
@@ -91,7 +91,7 @@ func (p *program) worker(c *cli.Context) error {
 		return err
 	}
 	defer cl.Close()
-	registration, err := temporalservice.EnsureSearchAttributes(ctx, cl, prof.Namespace)
+	registration, err := p.register(ctx, cl, prof.Namespace)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (p *program) worker(c *cli.Context) error {
 	}
 	p.say("Worker %s listens on task queue %s of %s, %d transfers at a time.", Version(), o.TaskQueue, prof, o.Transfers)
 	<-ctx.Done()
-	p.say("Stopping: work comes to a safe point (%s at most).", strings.TrimSuffix(o.DrainTimeout.String(), "0s"))
+	p.say("Stopping: work comes to a safe point (%s at most).", render.Duration(o.DrainTimeout))
 	w.Stop()
 	fmt.Fprintln(p.Err, "Stopped. What was not finished goes on with another worker.")
 	return nil

@@ -40,7 +40,7 @@ Partition   First Offset   Last Offset   Record Count
 }
 
 func TestTableGrowsAndEscapes(t *testing.T) {
-	table := Table{Header: []string{"A", "B"}}
+	table := Table{Name: "Name", Header: []string{"A", "B"}}
 	table.Add("日本", "x")
 	table.Add("tab\there", strings.Repeat("y", 80))
 	table.Add("\x1b[31m", "")
@@ -49,12 +49,12 @@ func TestTableGrowsAndEscapes(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(b.String(), "\n")
-	if got := len([]rune(lines[0])); got != len("tab\\there")+gap+80 {
+	if got := len([]rune(lines[1])); got != len("tab\\there")+gap+80 {
 		t.Errorf("the line has %d columns", got)
 	}
-	want := []string{"A           B", lines[0], "日本        x", `tab\there   ` + strings.Repeat("y", 80), `\x1b[31m`, ""}
-	if !reflect.DeepEqual(lines[1:], want) {
-		t.Errorf("got %q, want %q", lines[1:], want)
+	want := []string{"A           B", lines[1], "日本        x", `tab\there   ` + strings.Repeat("y", 80), `\x1b[31m`, ""}
+	if !reflect.DeepEqual(lines[2:], want) {
+		t.Errorf("got %q, want %q", lines[2:], want)
 	}
 }
 

@@ -25,9 +25,11 @@ func Title(w io.Writer, format string, args ...any) error {
 	return err
 }
 
-// Table is a table of a section: a line, the header, a line, the rows.
+// Table is a table of a section: its name, a line, the header, a line, the
+// rows.
 type Table struct {
-	// Name is written above the first line; empty means none.
+	// Name of the section. Without one the table follows a title, whose double
+	// line is its first.
 	Name   string
 	Header []string
 	Rows   [][]string
@@ -58,12 +60,12 @@ func (t *Table) Write(w io.Writer) error {
 	for _, n := range widths {
 		total += n + gap
 	}
-	rule := strings.Repeat("─", max(ruleWidth, total))
 	var b strings.Builder
+	rule := strings.Repeat("─", max(titleWidth, total))
 	if t.Name != "" {
-		b.WriteString(Cell(t.Name) + "\n")
+		rule = strings.Repeat("─", max(ruleWidth, total))
+		b.WriteString(Cell(t.Name) + "\n" + rule + "\n")
 	}
-	b.WriteString(rule + "\n")
 	line(&b, t.Header, widths)
 	b.WriteString(rule + "\n")
 	for _, row := range t.Rows {
