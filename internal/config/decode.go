@@ -18,7 +18,7 @@ type decoder struct {
 	lookup func(string) (string, bool)
 }
 
-// yamlLine finds the position in a syntax error of the YAML library, which gives it only as text.
+// yamlLine finds the position in a syntax error of the YAML library, which gives it only as text, and not for line 1.
 var yamlLine = regexp.MustCompile(`^yaml: line (\d+): (.*)`)
 
 // document reads one YAML document into v.
@@ -41,7 +41,7 @@ func (d *decoder) document(data io.Reader, v reflect.Value) {
 }
 
 func (d *decoder) syntax(err error) {
-	at, text := position{}, strings.TrimPrefix(err.Error(), "yaml: ")
+	at, text := position{1, 1}, strings.TrimPrefix(err.Error(), "yaml: ")
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		at.line, _ = strconv.Atoi(m[1])
 		at.column, text = 1, m[2]

@@ -210,13 +210,13 @@ func unknownHint(section, name string, fields []field) string {
 	for i, f := range fields {
 		names[i] = f.name
 	}
-	if s := suggest(name, names); s != "" {
-		return s
-	}
 	for _, k := range Keys(Document{}) {
 		if k.Name == name && parent(k.Path) != section {
 			return "; " + name + " belongs under " + orTop(parent(k.Path))
 		}
+	}
+	if s := suggest(name, names); s != "" {
+		return s
 	}
 	return "; known here: " + strings.Join(names, ", ")
 }
