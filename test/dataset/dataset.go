@@ -28,6 +28,9 @@ type Options struct {
 	Client []kgo.Opt
 	// Orders is how many orders were placed; the rest follows. 0 means 5,000.
 	Orders int
+	// First is the number of the first order. Where it is not 0, the topics exist
+	// and get more, as after a backup, and the groups stay where they are.
+	First int
 	// Seed chooses among data sets of the same size.
 	Seed uint64
 	// Until is when the newest record was made; the rest goes back over six hours.
@@ -82,7 +85,8 @@ var groups = []group{
 
 // Shop makes six topics of different codecs and configurations (one of them
 // written in transactions, some aborted; one compacted), and six consumer groups
-// at different positions, some with metadata. The topics must not exist.
+// at different positions, some with metadata. The topics must not exist, unless
+// o.First says that they do.
 func Shop(ctx context.Context, o Options) (*Summary, error) {
 	if o.Orders == 0 {
 		o.Orders = 5000
@@ -96,13 +100,15 @@ func Shop(ctx context.Context, o Options) (*Summary, error) {
 	}
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
-	s := &shop{Options: o, random: rand.New(rand.NewPCG(o.Seed, 1)), records: map[string][]*kgo.Record{}}
+	s := &shop{Options: o, random: rand.New(rand.NewPCG(o.Seed, uint64(o.First))), records: map[string][]*kgo.Record{}}
 	s.run()
 	summary := &Summary{}
 	for _, t := range topics {
 		name := o.Prefix + t.name
-		if err := createTopic(ctx, adm, name, t.partitions, t.config); err != nil {
-			return nil, err
+		if o.First == 0 {
+			if err := createTopic(ctx, adm, name, t.partitions, t.config); err != nil {
+				return nil, err
+			}
 		}
 		if err := s.write(ctx, t, summary); err != nil {
 			return nil, err
@@ -110,8 +116,10 @@ func Shop(ctx context.Context, o Options) (*Summary, error) {
 		summary.Topics = append(summary.Topics, name)
 	}
 	for _, g := range groups {
-		if err := commit(ctx, adm, o.Prefix, g); err != nil {
-			return nil, err
+		if o.First == 0 {
+			if err := commit(ctx, adm, o.Prefix, g); err != nil {
+				return nil, err
+			}
 		}
 		summary.Groups = append(summary.Groups, o.Prefix+g.name)
 	}
@@ -142,7 +150,7 @@ func (s *shop) run() {
 	customers := max(s.Orders/10, 1)
 	for i := range s.Orders {
 		at := begin.Add(time.Duration(i) * step)
-		order := fmt.Sprintf("order-%07d", i)
+		order := fmt.Sprintf("order-%07d", s.First+i)
 		n := s.random.IntN(customers)
 		customer := fmt.Sprintf("customer-%05d", n)
 		id := fmt.Sprintf("%016x%016x", s.random.Uint64(), s.random.Uint64())
