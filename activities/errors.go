@@ -49,8 +49,8 @@ func classify(ctx context.Context, err error, beginning bool) error {
 			Category: temporal.ApplicationErrorCategoryBenign,
 		})
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return err // the operation was told to stop
+	if ctx.Err() != nil {
+		return ctx.Err() // the operation was told to stop; what failed of it follows from that
 	}
 	kind := kindOf(err)
 	retry := kind == Transient || kind == Unreachable && !beginning

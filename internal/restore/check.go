@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"gocloud.dev/blob"
@@ -16,24 +17,24 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
-// earlier finds an earlier run of the same restore that got as far as having
-// targets, which still are the same topics. What it wrote is not foreign: this
-// run goes on where that one ended.
-func (p *planner) earlier(ctx context.Context, plan *Plan) (*Plan, repository.ObjectRef, error) {
+// goOn looks for an earlier run of the same restore that got as far as having
+// targets, which still are the same topics, and makes the plan go on with what
+// that run began: nothing it wrote is foreign. It tells whether there is one.
+func (p *planner) goOn(ctx context.Context, plan *Plan) (bool, error) {
 	prefix := repository.OperationKey(p.req.WorkflowID, "")
 	list := p.repo.Bucket().List(&blob.ListOptions{Prefix: prefix, Delimiter: "/"})
 	for {
 		o, err := list.Next(ctx)
 		if err == io.EOF {
-			return nil, repository.ObjectRef{}, nil
+			return false, nil
 		}
 		if err != nil {
-			return nil, repository.ObjectRef{}, fmt.Errorf("look for earlier runs of the restore: %w", err)
+			return false, fmt.Errorf("look for earlier runs of the restore: %w", err)
 		}
 		if !o.IsDir {
 			continue
 		}
-		run, ref, err := ReadPlan(ctx, p.repo, o.Key+"plan.json")
+		run, _, err := ReadPlan(ctx, p.repo, o.Key+"plan.json")
 		if err != nil || run.Pinned != plan.Pinned {
 			continue // another restore, or one that never had a plan
 		}
@@ -42,15 +43,16 @@ func (p *planner) earlier(ctx context.Context, plan *Plan) (*Plan, repository.Ob
 			continue
 		}
 		if err != nil {
-			return nil, ref, err
+			return false, err
 		}
 		same, err := targets.same(ctx, p.cluster)
 		if err != nil {
-			return nil, ref, err
+			return false, err
 		}
 		if same {
-			run.Groups = plan.Groups
-			return run, ref, nil
+			plan.Base, plan.Parts, plan.Topics = run.Base, run.Parts, run.Topics
+			p.warn("an earlier run began this restore (%s); this one goes on where it ended", run.CreatedAt.Format(time.RFC3339))
+			return true, nil
 		}
 	}
 }

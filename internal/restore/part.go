@@ -3,6 +3,7 @@ package restore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -84,6 +85,11 @@ type target struct {
 // end, and returns what they hold of this restore. When ctx ends it stops at a
 // record boundary.
 func (f *Filler) Fill(ctx context.Context, plan *Plan, part int) (Amount, error) {
+	var result PartResult
+	_, err := f.Repository.ReadDocument(ctx, plan.object(doneName(part)), &result)
+	if err == nil || !errors.Is(err, repository.ErrNotFound) {
+		return result.amount(), err
+	}
 	var pp PlanPart
 	if err := f.Repository.GetDocument(ctx, plan.Parts[part], &pp); err != nil {
 		return Amount{}, fmt.Errorf("read the plan of part %d: %w", part, err)
@@ -110,7 +116,7 @@ func (f *Filler) Fill(ctx context.Context, plan *Plan, part int) (Amount, error)
 	if err := transfer.Produce(ctx, f.Cluster.Client(), partitions, opts, sent.acked); err != nil {
 		return sent.amount(), err
 	}
-	result := PartResult{Part: part}
+	result.Part = part
 	for i := range fills {
 		t := &fills[i]
 		result.Partitions = append(result.Partitions, PartitionResult{
@@ -118,7 +124,16 @@ func (f *Filler) Fill(ctx context.Context, plan *Plan, part int) (Amount, error)
 		})
 	}
 	_, _, err = repository.AdoptDocument(ctx, f.Repository, plan.object(doneName(part)), &result)
-	return sent.amount(), err
+	return result.amount(), err
+}
+
+func (r *PartResult) amount() (a Amount) {
+	for _, p := range r.Partitions {
+		a.Records += p.Records
+		a.Bytes += p.Bytes
+		a.Partitions++
+	}
+	return a
 }
 
 func doneName(part int) string { return "done/" + strconv.Itoa(part) + ".json" }

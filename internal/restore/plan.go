@@ -2,7 +2,6 @@ package restore
 
 import (
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
@@ -11,8 +10,8 @@ import (
 )
 
 // Plan is operations/<workflow id>/<run id>/plan.json: what a restore writes
-// where. It is written once and followed by every attempt, and by a later run
-// that asks for the same.
+// where. It is written once and followed by every attempt. A later run that
+// asks for the same goes on with what this one began (Base).
 type Plan struct {
 	Format  string `json:"format"`
 	Version int    `json:"version"`
@@ -46,6 +45,10 @@ type Plan struct {
 	// Groups are the consumer groups whose offsets are set, in order.
 	Groups   []string `json:"groups,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
+
+	// Base is where the other objects of the restore are: that of the run
+	// which began it, when this one goes on with it.
+	Base string `json:"base"`
 
 	key string
 }
@@ -106,7 +109,7 @@ const formatPlan = "kafka-backup/restore-plan"
 func (p *Plan) Key() string { return p.key }
 
 // object is the key of another object of the same restore.
-func (p *Plan) object(name string) string { return path.Dir(p.key) + "/" + name }
+func (p *Plan) object(name string) string { return p.Base + name }
 
 // rule is the plan's rule for a source partition.
 func (p *Plan) rule(from *repository.Partition) Rule {

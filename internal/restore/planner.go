@@ -38,13 +38,11 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	if err != nil {
 		return nil, repository.ObjectRef{}, err
 	}
-	if write {
-		earlier, ref, err := p.earlier(ctx, plan)
-		if err != nil || earlier != nil {
-			return earlier, ref, err
-		}
+	begun, err := p.goOn(ctx, plan)
+	if err == nil && !begun {
+		err = p.checkTargets(ctx, plan)
 	}
-	if err := p.checkTargets(ctx, plan); err != nil {
+	if err != nil {
 		return nil, repository.ObjectRef{}, err
 	}
 	if len(p.problems) > 0 {
@@ -54,7 +52,14 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	if !write {
 		return plan, repository.ObjectRef{}, nil
 	}
-	ref, err := p.write(ctx, plan)
+	if !begun {
+		if err := p.writeParts(ctx, plan); err != nil {
+			return nil, repository.ObjectRef{}, err
+		}
+	}
+	key := plan.key
+	ref, _, err := repository.AdoptDocument(ctx, repo, key, plan)
+	plan.key = key
 	return plan, ref, err
 }
 
@@ -110,6 +115,7 @@ func (p *planner) read(ctx context.Context) (*Plan, error) {
 		Format: formatPlan, Version: repository.FormatVersion, Stream: StreamVersion, WorkflowID: p.req.WorkflowID,
 		BackupID: m.BackupID, SourceClusterID: m.ClusterID, ClusterID: p.cluster.ID(), CreatedAt: time.Now().UTC().Truncate(time.Millisecond),
 		Headers: p.options.IncludeOriginalOffsetHeader,
+		Base:    repository.OperationKey(p.req.WorkflowID, p.req.RunID+"/"),
 		key:     repository.OperationKey(p.req.WorkflowID, p.req.RunID+"/plan.json"),
 	}
 	if plan.Manifest, err = p.repo.ReadDocument(ctx, repository.ManifestKey(m.BackupID), new(repository.Manifest)); err != nil {
@@ -320,8 +326,8 @@ func (p *planner) pin(plan *Plan) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// write cuts the plan into parts and writes it, the plan itself last.
-func (p *planner) write(ctx context.Context, plan *Plan) (repository.ObjectRef, error) {
+// writeParts cuts the plan into parts and writes those.
+func (p *planner) writeParts(ctx context.Context, plan *Plan) error {
 	sizes := make([]int64, len(p.line))
 	for i := range p.line {
 		sizes[i] = p.line[i].size
@@ -345,13 +351,7 @@ func (p *planner) write(ctx context.Context, plan *Plan) (repository.ObjectRef, 
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return repository.ObjectRef{}, err
-	}
-	key := plan.key
-	ref, _, err := repository.AdoptDocument(ctx, p.repo, key, plan)
-	plan.key = key
-	return ref, err
+	return g.Wait()
 }
 
 // partOf makes the plan of one part.

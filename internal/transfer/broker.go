@@ -45,6 +45,11 @@ func (m leaderMap) of(topic string, id [16]byte, partition int32) (int32, error)
 	return leader, nil
 }
 
+// gone tells whether an error that has lasted says that the topic is no more.
+func gone(err error) bool {
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID)
+}
+
 // partitionLeaders asks for the leaders of topics; kgo's cache is not used,
 // since it is asked when the cache was wrong. Passing trouble is not an error:
 // the topics are then missing from the answer.

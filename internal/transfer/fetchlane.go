@@ -67,10 +67,10 @@ func (f *fetcher) route(ctx context.Context, g *errgroup.Group, pending []*fetch
 			for _, s := range pending {
 				broker, err := leaders.of(s.Topic, s.TopicID, s.Partition)
 				if err != nil {
-					var gone *PartitionError
-					if errors.As(err, &gone) {
-						gone.Op, gone.Offset = "fetch", s.Next
-						return gone
+					var refused *PartitionError
+					if errors.As(err, &refused) {
+						refused.Op, refused.Offset = "fetch", s.Next
+						return refused
 					}
 					s.lastErr = err
 					if err := f.stalled(s); err != nil {
@@ -120,6 +120,9 @@ func (f *fetcher) route(ctx context.Context, g *errgroup.Group, pending []*fetch
 
 func (f *fetcher) stalled(s *fetchState) error {
 	if d := time.Since(s.progress); d > f.opts.StallTimeout {
+		if gone(s.lastErr) {
+			return &PartitionError{"fetch", s.Topic, s.Partition, s.Next, s.lastErr, "the topic was deleted meanwhile"}
+		}
 		return &StallError{Op: "fetch", Topic: s.Topic, Partition: s.Partition, Offset: s.Next, End: s.End, For: d, Err: s.lastErr}
 	}
 	return nil

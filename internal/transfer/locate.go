@@ -48,12 +48,15 @@ func (p *producer) locate(ctx context.Context, t *ProducePartition, progress tim
 			}
 			return position{leader: a.leader, rank: rank, highWatermark: a.highWatermark}, err
 		}
-		var gone *PartitionError
-		if errors.As(a.err, &gone) {
-			gone.Op, gone.Offset = "produce", -1
-			return position{}, gone
+		var refused *PartitionError
+		if errors.As(a.err, &refused) {
+			refused.Op, refused.Offset = "produce", -1
+			return position{}, refused
 		}
 		if d := time.Since(progress); d > p.opts.StallTimeout {
+			if gone(a.err) {
+				return position{}, &PartitionError{"produce", t.Topic, t.Partition, -1, a.err, "the target topic was deleted meanwhile"}
+			}
 			return position{}, &StallError{Op: "produce", Topic: t.Topic, Partition: t.Partition, Offset: -1, End: -1, For: d, Err: a.err}
 		}
 		if err := pause(ctx, retryPause); err != nil {
