@@ -18,7 +18,8 @@ type decoder struct {
 	lookup func(string) (string, bool)
 }
 
-// yamlLine finds the position in a syntax error of the YAML library, which gives it only as text, and not for line 1.
+// yamlLine finds the position in a syntax error of the YAML library, which gives it only as text, and not
+// for line 1.
 var yamlLine = regexp.MustCompile(`^yaml: line (\d+): (.*)`)
 
 // document reads one YAML document into v.

@@ -61,9 +61,9 @@ func (c *Cluster) TopicConfigs(ctx context.Context, topics []string) (map[string
 }
 
 // AlterTopicConfigs sets and removes entries of topics' configurations and leaves the others as they are
-// (IncrementalAlterConfigs, KIP-339, brokers from 2.3 on). A nil value removes the entry from the topic, so that
-// the cluster's default holds again. It needs ALTER_CONFIGS on each topic. Each topic is
-// changed whole or not at all; what failed is in a [*PartialError].
+// (IncrementalAlterConfigs, KIP-339, brokers from 2.3 on). A nil value removes the entry from the topic,
+// so that the cluster's default holds again. It needs ALTER_CONFIGS on each topic. Each topic is changed
+// whole or not at all; what failed is in a [*PartialError].
 func (c *Cluster) AlterTopicConfigs(ctx context.Context, changes map[string]map[string]*string) error {
 	const op = "alter configs"
 	var topics []string
@@ -107,8 +107,9 @@ type failure struct {
 	message string
 }
 
-// byTopic asks about topics, in pieces, and again about those whose failure is transient. ask gets a table in which every
-// topic it is asked about has failed; it deletes what succeeded and notes why others did not.
+// byTopic asks about topics, in pieces, and again about those whose failure is transient. ask gets a
+// table in which every topic it is asked about has failed; it deletes what succeeded and notes why others
+// did not.
 func (c *Cluster) byTopic(ctx context.Context, op string, topics []string, ask func(names []string, failed map[string]failure) error) error {
 	var failed []*Error
 	for _, open := range chunks(topics, maxTopicsPerRequest) {

@@ -58,8 +58,9 @@ func partitionsOf(topics []Topic) []TopicPartition {
 	return all
 }
 
-// Discover finds the topics that filter selects, with everything in [Topic] and [Partition]. Internal topics are
-// left out, except those that filter names without a wildcard, and all that it matches when internal is set.
+// Discover finds the topics that filter selects, with everything in [Topic] and [Partition]. Internal
+// topics are left out, except those that filter names without a wildcard, and all that it matches when
+// internal is set.
 //
 // It fails, with a [*PartialError], when a topic that filter names without a wildcard does not exist or
 // may not be described, when a partition has no leader, and when offsets cannot be read: a
@@ -273,8 +274,9 @@ func readMetadata(resp *kmsg.MetadataResponse) (topics []Topic, failed []*Error)
 	return topics, failed
 }
 
-// PartitionSizes returns the bytes that each partition's leader has on disk (DescribeLogDirs, KIP-113). It needs DESCRIBE
-// on the cluster. Brokers that do not answer, or may not, are in a [*PartialError]; their partitions are not in the result.
+// PartitionSizes returns the bytes that each partition's leader has on disk (DescribeLogDirs, KIP-113).
+// It needs DESCRIBE on the cluster. Brokers that do not answer, or may not, are in a [*PartialError];
+// their partitions are not in the result.
 func (c *Cluster) PartitionSizes(ctx context.Context, topics []Topic) (map[TopicPartition]int64, error) {
 	const op = "describe log dirs"
 	if !c.Supports(kmsg.DescribeLogDirs, 0) {

@@ -177,7 +177,7 @@ var hints = []struct {
 }{
 	{kerr.TopicAuthorizationFailed, "grant the user the rights on the topic: a backup needs READ and DESCRIBE (and DESCRIBE_CONFIGS), a restore WRITE, DESCRIBE, READ, ALTER_CONFIGS, and CREATE on the cluster"},
 	{kerr.GroupAuthorizationFailed, "grant the user DESCRIBE on the group, and READ to commit its offsets (DELETE to remove them)"},
-	{kerr.ClusterAuthorizationFailed, "grant the user the right on the cluster: DESCRIBE to look, CREATE to create topics, IDEMPOTENT_WRITE to produce on brokers before 2.8"},
+	{kerr.ClusterAuthorizationFailed, "grant the user the right on the cluster: DESCRIBE to look, CREATE to create topics, IDEMPOTENT_WRITE (or WRITE on a topic) to produce"},
 	{kerr.UnknownTopicOrPartition, "the topic or partition does not exist, or the user may not DESCRIBE it"},
 	{kerr.UnknownTopicID, "the topic was deleted, or deleted and created anew"},
 	{kerr.UnknownMemberID, "the group has active members; stop its consumers first"},

@@ -42,8 +42,9 @@ type CommittedOffset struct {
 	Metadata    string
 }
 
-// ListGroups lists the groups that filter selects, by name, without offsets. All brokers are asked, for each knows only the groups it
-// coordinates; those that do not answer are in a [*PartialError]. Groups for which DESCRIBE is missing are invisible.
+// ListGroups lists the groups that filter selects, by name, without offsets. All brokers are asked, for
+// each knows only the groups it coordinates; those that do not answer are in a [*PartialError]. Groups
+// for which DESCRIBE is missing are invisible.
 func (c *Cluster) ListGroups(ctx context.Context, filter config.GroupFilter) ([]Group, error) {
 	const op = "list groups"
 	var groups []Group
@@ -74,9 +75,9 @@ func (c *Cluster) ListGroups(ctx context.Context, filter config.GroupFilter) ([]
 	return groups, err
 }
 
-// CaptureGroups lists the groups that filter selects with their committed offsets on the topics for which topic says
-// yes. Groups without any are left out, except share groups, which keep their positions elsewhere. What failed,
-// broker or group, is in a [*PartialError], and the rest is returned.
+// CaptureGroups lists the groups that filter selects with their committed offsets on the topics for which
+// topic says yes. Groups without any are left out, except share groups, which keep their positions
+// elsewhere. What failed, broker or group, is in a [*PartialError], and the rest is returned.
 //
 // A committed offset on a topic for which DESCRIBE is missing is left out by the brokers, silently.
 func (c *Cluster) CaptureGroups(ctx context.Context, filter config.GroupFilter, topic func(string) bool) ([]Group, error) {
@@ -109,8 +110,9 @@ func (c *Cluster) CaptureGroups(ctx context.Context, filter config.GroupFilter, 
 	return groups, partial("capture groups", failed)
 }
 
-// CommittedOffsets returns all committed offsets of groups, by topic and partition (OffsetFetch, many groups a request
-// from version 8 on). A group that does not exist, or has no offsets, gives an empty list. What failed is in a [*PartialError].
+// CommittedOffsets returns all committed offsets of groups, by topic and partition (OffsetFetch, many
+// groups a request from version 8 on). A group that does not exist, or has no offsets, gives an empty
+// list. What failed is in a [*PartialError].
 func (c *Cluster) CommittedOffsets(ctx context.Context, groups []string) (map[string][]CommittedOffset, error) {
 	const op = "fetch committed offsets"
 	got := make(map[string][]CommittedOffset, len(groups))
@@ -223,12 +225,14 @@ func committed(g kmsg.OffsetFetchResponseGroup) ([]CommittedOffset, error) {
 	return os, nil
 }
 
-// CommitOffsets commits offsets of a group from outside the group, all in one request to its coordinator. The result has an entry for each
-// partition: nil when it was committed, otherwise an [*Error] that says why not (kerr.UnknownMemberID: the group has
-// active members). The error is that of the request as a whole; then nothing is known about any partition,
-// and committing again is safe. Transient codes are not tried again here, so that the caller can do it partition by partition.
+// CommitOffsets commits offsets of a group from outside the group, all in one request to its coordinator.
+// The result has an entry for each partition: nil when it was committed, otherwise an [*Error] that says
+// why not (kerr.UnknownMemberID: the group has active members). The error is that of the request as a
+// whole; then nothing is known about any partition, and committing again is safe. Transient codes are not
+// tried again here, so that the caller can do it partition by partition.
 //
-// Topics go by their names; the TopicID of an offset is not looked at. Brokers check neither range nor epoch of an offset. Committing creates a group that does not exist.
+// Topics go by their names; the TopicID of an offset is not looked at. Brokers check neither range nor
+// epoch of an offset. Committing creates a group that does not exist.
 func (c *Cluster) CommitOffsets(ctx context.Context, group string, offsets []CommittedOffset) (map[TopicPartition]error, error) {
 	const op = "commit offsets"
 	ids, bad, err := c.topicIDs(ctx, offsets)
@@ -280,12 +284,12 @@ func (c *Cluster) CommitOffsets(ctx context.Context, group string, offsets []Com
 	return results, nil
 }
 
-// maxIDAge is how old a topic id may be that offsets are committed with. An id that has become wrong since makes
-// the commit fail with kerr.UnknownTopicID; it does no harm.
+// maxIDAge is how old a topic id may be that offsets are committed with. An id that has become wrong
+// since makes the commit fail with kerr.UnknownTopicID; it does no harm.
 const maxIDAge = 2 * time.Second
 
-// topicIDs looks up the ids of the topics of offsets, which brokers from 4.1 on want in place of names, and why there is none.
-// The ids in offsets are not used: they may be those of another cluster.
+// topicIDs looks up the ids of the topics of offsets, which brokers from 4.1 on want in place of names,
+// and why there is none. The ids in offsets are not used: they may be those of another cluster.
 func (c *Cluster) topicIDs(ctx context.Context, offsets []CommittedOffset) (ids map[string]TopicID, bad map[string]error, err error) {
 	if !c.Supports(kmsg.OffsetCommit, 10) {
 		return nil, nil, nil
@@ -309,9 +313,10 @@ func (c *Cluster) topicIDs(ctx context.Context, offsets []CommittedOffset) (ids 
 	return ids, bad, nil
 }
 
-// DeleteOffsets removes committed offsets of a group (OffsetDelete, KIP-496), all in one request to its coordinator. Results and
-// errors are as with [Cluster.CommitOffsets]; kerr.GroupSubscribedToTopic: a member still reads the topic. A partition
-// without an offset is no error; a group that does not exist is, kerr.GroupIDNotFound.
+// DeleteOffsets removes committed offsets of a group (OffsetDelete, KIP-496), all in one request to its
+// coordinator. Results and errors are as with [Cluster.CommitOffsets]; kerr.GroupSubscribedToTopic: a
+// member still reads the topic. A partition without an offset is no error; a group that does not exist
+// is, kerr.GroupIDNotFound.
 func (c *Cluster) DeleteOffsets(ctx context.Context, group string, parts []TopicPartition) (map[TopicPartition]error, error) {
 	const op = "delete committed offsets"
 	req := kmsg.NewPtrOffsetDeleteRequest()

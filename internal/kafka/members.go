@@ -24,9 +24,10 @@ type GroupMembers struct {
 	Members []Member // empty: nobody is active
 }
 
-// DescribeGroups returns groups with their members, each asked for by the request of its type (DescribeGroups, and those of KIP-848,
-// KIP-932 and KIP-1071), for a broker says of a group of another type that it does not exist. A group that does not exist is
-// not in the result, and is no error. It needs DESCRIBE on each. What failed is in a [*PartialError].
+// DescribeGroups returns groups with their members, each asked for by the request of its type
+// (DescribeGroups, and those of KIP-848, KIP-932 and KIP-1071), for a broker says of a group of another
+// type that it does not exist. A group that does not exist is not in the result, and is no error. It
+// needs DESCRIBE on each. What failed is in a [*PartialError].
 func (c *Cluster) DescribeGroups(ctx context.Context, names []string) (map[string]GroupMembers, error) {
 	const op = "describe groups"
 	wanted := make(map[string]bool, len(names))

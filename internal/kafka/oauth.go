@@ -87,7 +87,8 @@ func (e endpoint) Token() (*oauth2.Token, error) {
 	return cfg.Token(e.ctx)
 }
 
-// tokenError describes a failed request to a token endpoint, without the answer's body, which may hold anything.
+// tokenError describes a failed request to a token endpoint, without the answer's body, which may hold
+// anything.
 func tokenError(url string, err error) error {
 	var re *oauth2.RetrieveError
 	var se *config.SecretError

@@ -69,6 +69,28 @@ func bearer(t *testing.T) (address string, seen func() []string) {
 	}
 }
 
+// A broker refuses a token with a JSON object and no error code.
+func TestOAuthRefusedByTheBroker(t *testing.T) {
+	cluster, address := fake(t)
+	cluster.ControlKey(kmsg.SASLHandshake.Int16(), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		return kreq.ResponseKind(), nil, true
+	})
+	cluster.ControlKey(kmsg.SASLAuthenticate.Int16(), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		resp := kreq.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.SASLAuthBytes = []byte(`{"status":"invalid_token"}`)
+		return resp, nil, true
+	})
+	_, err := Connect(t.Context(), config.Cluster{BootstrapServers: []string{address}, Security: config.Security{
+		SecurityProtocol: "SASL_PLAINTEXT", SASLMechanism: "OAUTHBEARER", OAuthToken: config.NewSecret("swordfish"),
+	}})
+	ce := connectError(t, err)
+	if ce.Reason != BadCredentials || ce.Address != address || !contains(err.Error(), "invalid_token") || contains(err.Error(), "swordfish") {
+		t.Errorf("%v", err)
+	}
+}
+
 func oauthSecurity(url string) config.Security {
 	return config.Security{
 		SecurityProtocol: "SASL_PLAINTEXT", SASLMechanism: "OAUTHBEARER", OAuthTokenEndpointURL: url,

@@ -112,8 +112,8 @@ func closed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// probeSASL compares what the listener wants with the configuration: one that wants SASL closes the connection on any other
-// request; one that does not refuses the SASL handshake (KIP-43, KIP-152).
+// probeSASL compares what the listener wants with the configuration: one that wants SASL closes the
+// connection on any other request; one that does not refuses the SASL handshake (KIP-43, KIP-152).
 func (s *security) probeSASL(ctx context.Context, address string, w *wire) error {
 	ce := &ConnectError{Address: address}
 	if s.name == "" {
@@ -372,6 +372,9 @@ func (c *Cluster) refusal(ctx context.Context, address string, err error) error 
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.As(err, &ce):
+		if ce.Address == "" {
+			ce.Address = address
+		}
 		return ce
 	case errors.As(err, &se):
 		return &ConnectError{Address: address, Reason: BadConfiguration, Err: err}

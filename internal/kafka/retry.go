@@ -32,9 +32,9 @@ func newAnswers[T any](n int) *answers[T] {
 	return &answers[T]{got: make(map[TopicPartition]T, n), failed: map[TopicPartition]error{}}
 }
 
-// byPartition asks about partitions, in pieces of at most limit, and asks again about those whose
-// failure is transient, until for the cluster's patience no further one was answered. The result has what was answered;
-// the rest is in a *PartialError with op.
+// byPartition asks about partitions, in pieces of at most limit, and asks again about those whose failure
+// is transient, until for the cluster's patience no further one was answered. The result has what was
+// answered; the rest is in a *PartialError with op.
 func byPartition[T any](ctx context.Context, c *Cluster, op string, limit int, parts []TopicPartition, ask func(context.Context, []TopicPartition, *answers[T])) (map[TopicPartition]T, error) {
 	all := newAnswers[T](len(parts))
 	begin := time.Now()

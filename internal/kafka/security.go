@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func newSecurity(ctx context.Context, cfg config.Cluster) (*security, error) {
 	s.name = sec.SASLMechanism
 	if s.name == "OAUTHBEARER" {
 		m, err := oauthMechanism(ctx, sec, s.timeout)
-		s.mechanism = m
+		s.mechanism = refusable{m}
 		return s, err
 	}
 	if _, err := sec.SASLPassword.Resolve(); err != nil {
@@ -68,7 +69,34 @@ func newSecurity(ctx context.Context, cfg config.Cluster) (*security, error) {
 	case "SCRAM-SHA-512":
 		s.mechanism = scram.Sha512(scramAuth)
 	}
+	s.mechanism = refusable{s.mechanism}
 	return s, nil
+}
+
+// refusable is a mechanism whose sessions say in a typed error that the other side refused. The
+// library tells only of brokers that answer with a code.
+type refusable struct{ sasl.Mechanism }
+
+// Authenticate implements sasl.Mechanism.
+func (m refusable) Authenticate(ctx context.Context, host string) (sasl.Session, []byte, error) {
+	s, first, err := m.Mechanism.Authenticate(ctx, host)
+	return refusableSession{s}, first, err
+}
+
+type refusableSession struct{ sasl.Session }
+
+// Challenge implements sasl.Session.
+func (s refusableSession) Challenge(answer []byte) (done bool, next []byte, err error) {
+	done, next, err = s.Session.Challenge(answer)
+	if err == nil {
+		return done, next, nil
+	}
+	// A bearer token is refused with a JSON object (RFC 7628, 3.2.2).
+	var refusal struct{ Status string }
+	if json.Unmarshal(answer, &refusal) == nil && refusal.Status != "" {
+		err = errors.New(refusal.Status)
+	}
+	return done, next, &ConnectError{Reason: BadCredentials, Err: err}
 }
 
 // dial connects to a broker, TLS included. Errors are a *ConnectError that unwraps to the cause.

@@ -10,7 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// maxNewPartitions is how many partitions one request creates. Controllers (KRaft) refuse more than 10,000 at once.
+// maxNewPartitions is how many partitions one request creates. Controllers (KRaft) refuse more than
+// 10,000 at once.
 const maxNewPartitions = 2000
 
 // adminTimeout is how long a controller may take over one request.
@@ -31,9 +32,10 @@ type CreatedTopic struct {
 	Existed bool    // there was a topic of that name already; it was left as it is
 }
 
-// CreateTopics creates topics. One that exists is reported as such, and is no error. With validateOnly nothing is created, but
-// everything is checked by the controller. It needs CREATE on the cluster or the topics. The topics that could
-// not be created are in a [*PartialError], the others in the result, by name.
+// CreateTopics creates topics. One that exists is reported as such, and is no error. With validateOnly
+// nothing is created, but everything is checked by the controller. It needs CREATE on the cluster or the
+// topics. The topics that could not be created are in a [*PartialError], the others in the result, by
+// name.
 //
 // A topic that was created is not known to all brokers at once; see [Cluster.AwaitTopics].
 func (c *Cluster) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) (map[string]CreatedTopic, error) {
@@ -108,9 +110,9 @@ func byPartitions(topics map[string]NewTopic) [][]string {
 	return requests
 }
 
-// CreatePartitions raises the partition counts of topics, by name, to the counts given (KIP-195). It needs ALTER on each
-// topic. A topic that has that count already is left as it is. What failed is in a [*PartialError]; a topic
-// with more partitions fails with [ErrMorePartitions].
+// CreatePartitions raises the partition counts of topics, by name, to the counts given (KIP-195). It
+// needs ALTER on each topic. A topic that has that count already is left as it is. What failed is in a
+// [*PartialError]; a topic with more partitions fails with [ErrMorePartitions].
 func (c *Cluster) CreatePartitions(ctx context.Context, counts map[string]int32) error {
 	const op = "create partitions"
 	have, err := c.DescribeTopics(ctx, sortedKeys(counts))
@@ -182,10 +184,11 @@ func (c *Cluster) DeleteTopics(ctx context.Context, names []string) error {
 	})
 }
 
-// AwaitTopics waits until every broker that can be reached knows the topics with the given partition counts, and each
-// partition has a leader that answers; it then returns the topics. It gives up, with a [*PartialError] that
-// says what each topic lacks, when ctx ends, or when for 45 s no topic came nearer (a broker takes its time to make
-// thousands of partitions). A topic that has more partitions than given fails with [ErrMorePartitions] at once.
+// AwaitTopics waits until every broker that can be reached knows the topics with the given partition
+// counts, and each partition has a leader that answers; it then returns the topics. It gives up, with a
+// [*PartialError] that says what each topic lacks, when ctx ends, or when for 45 s no topic came nearer
+// (a broker takes its time to make thousands of partitions). A topic that has more partitions than given
+// fails with [ErrMorePartitions] at once.
 func (c *Cluster) AwaitTopics(ctx context.Context, counts map[string]int32) (map[string]Topic, error) {
 	const op = "await topics"
 	begin := time.Now()
