@@ -90,7 +90,7 @@ func (r backupReport) Text(w io.Writer) error {
 	err := render.Fields(w,
 		"Cluster", r.ClusterID,
 		"Previous backup", r.Previous,
-		"Topics", fmt.Sprintf("%s with %s partitions", render.Count(int64(r.Topics)), render.Count(r.Total.Partitions)),
+		"Topics", render.Number(r.Topics, "topic")+", "+render.Number(r.Total.Partitions, "partition"),
 		"Consumer groups", render.Count(int64(r.Groups)),
 		"Records", fmt.Sprintf("%s (%s new)", render.Count(r.Total.Records), render.Count(r.New.Records)),
 		"Bytes", fmt.Sprintf("%s (%s new)", render.Bytes(r.Total.Bytes), render.Bytes(r.New.Bytes)),

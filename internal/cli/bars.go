@@ -33,7 +33,7 @@ func (b *bars) started(s started) { writeStarted(b.out, s) }
 func (b *bars) show(v *view) {
 	b.mu.Lock()
 	if b.all == nil {
-		b.all = mpb.New(mpb.WithOutput(b.out), mpb.WithWidth(30), mpb.WithRefreshRate(200*time.Millisecond))
+		b.all = mpb.New(mpb.WithOutput(b.out), mpb.WithWidth(30), mpb.WithRefreshRate(200*time.Millisecond), mpb.ForceAutoRefresh())
 	}
 	all, fresh := b.all, v.Notes[min(b.notes, len(v.Notes)):]
 	b.notes = max(b.notes, len(v.Notes))

@@ -29,6 +29,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+	"github.com/kafka-backup/kafka-backup/internal/version"
 )
 
 // Streams are where a command reads and writes.
@@ -85,7 +86,7 @@ func (p *program) app() *cli.App {
 	app := cli.NewApp()
 	app.Name = "kafka-backup"
 	app.Usage = "back up Apache Kafka, restore it, and let every consumer group carry on at the right record"
-	app.Version = Version()
+	app.Version = version.String()
 	app.Reader, app.Writer, app.ErrWriter = p.In, p.Out, p.Err
 	app.Suggest = true
 	app.HideHelpCommand = true

@@ -101,7 +101,7 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 }
 
 func TestVersionIsSaid(t *testing.T) {
-	if r := run(t, "--version"); r.code != ExitDone || r.out != "kafka-backup version "+Version()+"\n" {
+	if r := run(t, "--version"); r.code != ExitDone || r.out != "kafka-backup version "+version.String()+"\n" {
 		t.Errorf("code %d, %q", r.code, r.out)
 	}
 }

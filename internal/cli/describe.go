@@ -101,7 +101,7 @@ func (d description) Text(w io.Writer) error {
 		"Made by", "kafka-backup "+d.ToolVersion,
 		"Records", fmt.Sprintf("%s (%s new)", render.Count(t.Records), render.Count(t.NewRecords)),
 		"Bytes", fmt.Sprintf("%s (%s new)", render.Bytes(t.Bytes), render.Bytes(t.NewBytes)),
-		"Stored", fmt.Sprintf("%s (%s new) in %s segments", render.Bytes(t.StoredBytes), render.Bytes(t.NewStoredBytes), render.Count(int64(t.Segments))),
+		"Stored", fmt.Sprintf("%s (%s new) in %s", render.Bytes(t.StoredBytes), render.Bytes(t.NewStoredBytes), render.Number(t.Segments, "segment")),
 		"Batch timestamps", span,
 	)
 	if err != nil {

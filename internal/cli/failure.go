@@ -27,27 +27,34 @@ type failure struct {
 
 func (f *failure) Error() string { return f.Message }
 
-// explain finds in the error of a workflow the one that tells what happened.
-// That is the application error at the root: what lies above it are activities
-// and workflows that passed it on.
+// explain finds in the error of a workflow the one that tells what happened:
+// the outermost application error that has a named type, or else the outermost
+// that an activity returned. What lies above it passed it on; of that, what a
+// workflow put before it ("part 3: ") is kept.
 func explain(err error) *failure {
-	var prefix string
-	var root *temporal.ApplicationError
-	for e := err; e != nil; e = errors.Unwrap(e) {
+	var prefix, plainPrefix string
+	var root, plain *temporal.ApplicationError
+	for e := err; e != nil && root == nil; e = errors.Unwrap(e) {
 		app, ok := e.(*temporal.ApplicationError)
 		if !ok {
 			continue
 		}
-		if root != nil && named(root.Type()) {
-			break // what is below is a cause that root tells in its own words
+		if named(app.Type()) {
+			root = app
+			break
 		}
-		root = app
-		if cause := errors.Unwrap(e); cause != nil && !named(app.Type()) {
-			// fmt.Errorf("part 3: %w", err) in a workflow: keep "part 3: ".
+		cause := errors.Unwrap(e)
+		if plain == nil && !passedOn(cause) {
+			plain, plainPrefix = app, prefix
+		}
+		if cause != nil {
 			if before, found := strings.CutSuffix(app.Message(), cause.Error()); found {
 				prefix += before
 			}
 		}
+	}
+	if root == nil {
+		root, prefix = plain, plainPrefix
 	}
 	var cancelled *temporal.CanceledError
 	var terminated *temporal.TerminatedError
@@ -64,6 +71,13 @@ func explain(err error) *failure {
 	default:
 		return &failure{Message: err.Error()}
 	}
+}
+
+// passedOn tells whether an error comes out of an activity or child workflow.
+func passedOn(err error) bool {
+	var activity *temporal.ActivityError
+	var child *temporal.ChildWorkflowExecutionError
+	return errors.As(err, &activity) || errors.As(err, &child)
 }
 
 // named tells whether an error type is one that was given a name, and not the

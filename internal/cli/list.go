@@ -96,7 +96,7 @@ func (l backupList) Text(w io.Writer) error {
 			remarks = append(remarks, b.BackupID+": "+b.Error)
 		}
 		if b.Warnings > 0 {
-			remarks = append(remarks, fmt.Sprintf("%s has %d warnings; `kafka-backup describe` shows them", b.BackupID, b.Warnings))
+			remarks = append(remarks, fmt.Sprintf("%s has %s; `kafka-backup describe` shows them", b.BackupID, render.Number(b.Warnings, "warning")))
 		}
 	}
 	if err := table.Write(w); err != nil {

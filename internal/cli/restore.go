@@ -108,11 +108,11 @@ func (r restoreReport) Text(w io.Writer) error {
 	}
 	groups := ""
 	if r.Groups > 0 || len(r.Failed) > 0 {
-		groups = fmt.Sprintf("%s set and read back (%s offsets)", render.Count(int64(r.Groups)), render.Count(int64(r.GroupOffsets)))
+		groups = fmt.Sprintf("%d set and read back (%s)", r.Groups, render.Number(r.GroupOffsets, "offset"))
 	}
 	err := render.Fields(w,
 		"Cluster", r.ClusterID,
-		"Topics", fmt.Sprintf("%s with %s partitions (%s topics created)", render.Count(int64(r.Topics)), render.Count(r.Total.Partitions), render.Count(int64(r.Created))),
+		"Topics", fmt.Sprintf("%s, %s (%s created)", render.Number(r.Topics, "topic"), render.Number(r.Total.Partitions, "partition"), render.Number(r.Created, "topic")),
 		"Records", render.Count(r.Total.Records),
 		"Bytes", render.Bytes(r.Total.Bytes),
 		"Consumer groups", groups,

@@ -43,7 +43,7 @@ func (p *program) validate(c *cli.Context) error {
 				return
 			}
 			last = time.Now()
-			p.say("%s objects, %s checked, %d problems", render.Count(v.Objects), render.Bytes(v.Bytes), v.ProblemCount)
+			p.say("%s, %s checked, %s", render.Number(v.Objects, "object"), render.Bytes(v.Bytes), render.Number(v.ProblemCount, "problem"))
 		}}
 		report, err := r.Validate(ctx, r.backupID, o)
 		if repository.IsNotFound(err) {
@@ -76,7 +76,7 @@ func (v validation) Text(w io.Writer) error {
 	}
 	err := render.Fields(w,
 		"Checked", depth,
-		"Objects", fmt.Sprintf("%s (%s segments)", render.Count(v.Objects), render.Count(v.Segments)),
+		"Objects", fmt.Sprintf("%s (%s)", render.Count(v.Objects), render.Number(v.Segments, "segment")),
 		"Partitions", render.Count(v.Partitions),
 		"Blocks", render.Count(v.Blocks),
 		"Records", records,
@@ -89,7 +89,7 @@ func (v validation) Text(w io.Writer) error {
 		_, err := fmt.Fprintln(w, "Nothing is wrong.")
 		return err
 	}
-	table := render.Table{Name: fmt.Sprintf("%s problems", render.Count(v.ProblemCount)), Header: []string{"Kind", "Object", "Topic", "Partition", "Offset", "Detail"}}
+	table := render.Table{Name: render.Number(v.ProblemCount, "problem"), Header: []string{"Kind", "Object", "Topic", "Partition", "Offset", "Detail"}}
 	for _, p := range v.Problems {
 		partition, offset := "", ""
 		if p.Topic != "" {

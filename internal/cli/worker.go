@@ -12,6 +12,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+	"github.com/kafka-backup/kafka-backup/internal/version"
 	"github.com/kafka-backup/kafka-backup/internal/worker"
 )
 
@@ -102,7 +103,7 @@ func (p *program) worker(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p.say("Worker %s listens on task queue %s of %s, %d transfers at a time.", Version(), o.TaskQueue, prof, o.Transfers)
+	p.say("Worker %s listens on task queue %s of %s, %d transfers at a time.", version.String(), o.TaskQueue, prof, o.Transfers)
 	<-ctx.Done()
 	p.say("Stopping: work comes to a safe point (%s at most).", render.Duration(o.DrainTimeout))
 	w.Stop()

@@ -47,3 +47,11 @@ func Milli(ms int64) string {
 	}
 	return t.Format("2006-01-02T15:04:05.000Z07:00")
 }
+
+// Number writes a number and what it counts: 1 topic, 2 topics.
+func Number[N int | int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return Count(int64(n)) + " " + noun + "s"
+}

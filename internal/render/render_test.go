@@ -162,6 +162,8 @@ func TestNumbers(t *testing.T) {
 		{Duration(350*time.Millisecond + 400*time.Microsecond), "350ms"},
 		{Time(time.Time{}), ""},
 		{Time(time.Date(2024, 12, 3, 11, 0, 0, 5, time.FixedZone("", 3600))), "2024-12-03T10:00:00Z"},
+		{Number(1, "topic"), "1 topic"},
+		{Number(int64(2000), "topic"), "2,000 topics"},
 		{Milli(-1), "1969-12-31T23:59:59.999Z"},
 		{Milli(1 << 62), "4611686018427387904"},
 	} {
