@@ -3,10 +3,11 @@
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 MODULE  := github.com/kafka-backup/kafka-backup
-LDFLAGS := -s -w $(if $(VERSION),-X $(MODULE)/internal/cli.version=$(VERSION))
+LDFLAGS := -s -w $(if $(VERSION),-X $(MODULE)/internal/version.number=$(VERSION))
 GO      ?= go
+KAFKA   ?= fake
 
-.PHONY: build build-product server test lint fmt clean
+.PHONY: build build-product server unit test demo demo-stop lint fmt clean
 
 build: build-product server ## the commands, into bin/
 
@@ -20,8 +21,21 @@ server:
 	@test -e bin/kafka-backup-server || echo "building the embedded Temporal server; the first time takes some minutes"
 	cd deploy/server && $(GO) build -ldflags '-s -w' -o ../../bin/kafka-backup-server .
 
-test: ## unit tests; they need no broker
+unit: ## the tests that need no broker; seconds
 	$(GO) test ./internal/... ./activities/... ./workflows/... ./starter/... ./worker/...
+
+test: unit server ## every test, those with real Kafka, S3 and Temporal included; some minutes
+	KAFKA_BACKUP_SERVER=$(CURDIR)/bin/kafka-backup-server $(GO) test -count=1 ./internal/temporalservice/
+	cd deploy/server && $(GO) test -count=1 ./...
+	$(GO) test -count=1 -p 1 -timeout 25m ./test/...
+
+demo: build ## back up a cluster, lose it, restore it, and compare; KAFKA=real takes Apache Kafka
+	$(GO) build -o bin/demo ./test/demo
+	bin/demo run -kafka $(KAFKA)
+
+demo-stop: ## end what `make demo` left running
+	$(GO) build -o bin/demo ./test/demo
+	bin/demo stop
 
 lint:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "gofmt needed:"; echo "$$bad"; exit 1; fi

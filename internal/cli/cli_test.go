@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/kafka-backup/kafka-backup/internal/version"
 )
 
 var update = flag.Bool("update", false, "write the golden files")

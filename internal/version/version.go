@@ -16,6 +16,9 @@ func String() string {
 	if !ok {
 		return "devel"
 	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
 	var revision, modified string
 	for _, s := range info.Settings {
 		switch s.Key {
