@@ -30,7 +30,7 @@ func Complete(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 		WorkflowID: plan.WorkflowID, ToolVersion: version.String(), Warnings: plan.Warnings,
 		Index: make([]repository.ObjectRef, len(plan.Parts)),
 	}
-	sums := newTotals(plan)
+	sums := totals{backupID: plan.BackupID, topics: map[string]string{}}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for i := range plan.Parts {
