@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -99,7 +100,7 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 			Next: p.next, End: p.entry.End, LeaderEpoch: p.epoch,
 		}
 	}
-	opts := transfer.FetchOptions{MaxBytes: int32(c.Options.FetchMaxBytes), MaxWait: c.Options.FetchMaxWait.Std()}
+	opts := transfer.FetchOptions{MaxBytes: int32(c.Options.FetchMaxBytes), MaxWait: c.Options.FetchMaxWait.Std(), Compacted: c.compacted}
 	if n := c.Options.RateLimitBytesPerSec; n > 0 {
 		share := max(float64(n)*c.Share, 1)
 		opts.Rate = rate.NewLimiter(rate.Limit(share), max(int(share), 1))
@@ -124,6 +125,13 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// compacted tells whether a topic's cleanup policy, its own or the brokers',
+// is or includes compaction.
+func (c *Copier) compacted(ctx context.Context, topic string) (bool, error) {
+	configs, err := c.Cluster.TopicConfigs(ctx, []string{topic})
+	return strings.Contains(configs[topic]["cleanup.policy"].Value, "compact"), err
 }
 
 // reportEvery is how often progress is reported.

@@ -94,6 +94,11 @@ type FetchOptions struct {
 	// or with nothing although its end is not reached, before Fetch gives up
 	// with a [StallError]. Default 2 minutes.
 	StallTimeout time.Duration
+	// Compacted tells whether a topic is compacted. It is asked when a leader
+	// goes on answering with nothing although the end is not reached: only
+	// compaction can have removed the last records before an offset that was
+	// seen, and only then does the fetch end there. Nil is never.
+	Compacted func(ctx context.Context, topic string) (bool, error)
 	// Rate, when not nil, limits the bytes fetched per second. Its burst must
 	// be at least 1.
 	Rate *rate.Limiter

@@ -312,10 +312,16 @@ func (l *fetchLane) take(ctx context.Context, s *fetchState, a *kmsg.FetchRespon
 	}
 	if c.Next == s.Next {
 		// Nothing came. Alone in an unthrottled request, with the last stable
-		// offset at or past the end, a broker that has a batch must send it:
-		// when it repeatedly does not, compaction has emptied the rest.
+		// offset at or past the end, a broker that has a batch in its log must
+		// send it: when it repeatedly does not, compaction has emptied the rest.
+		// (A topic in tiered storage may answer with nothing while it reads;
+		// but those are never compacted.)
 		if len(a.RecordBatches) == 0 && a.LastStableOffset >= s.End && !throttled {
-			if s.empty++; alone && s.empty > 3 {
+			s.empty++
+		}
+		if alone && s.empty > 3 && l.opts.Compacted != nil {
+			compacted, err := l.opts.Compacted(ctx, s.Topic)
+			if s.lastErr = err; err == nil && compacted {
 				c.Gap = &Gap{From: s.Next, To: s.End, Reason: GapCompacted}
 				c.Next = s.End
 			}
