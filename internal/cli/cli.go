@@ -28,6 +28,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"golang.org/x/term"
 
+	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 	"github.com/kafka-backup/kafka-backup/internal/version"
 )
@@ -72,14 +73,15 @@ func RunWorker(ctx context.Context, args []string, s Streams) int {
 // the outside world.
 type program struct {
 	Streams
-	planner Planner
-	dial    func(context.Context, temporalservice.Profile, ...func(*client.Options)) (client.Client, error)
+	// plan plans a restore without changing anything.
+	plan func(context.Context, activities.RestoreRequest) (PlannedRestore, error)
+	dial func(context.Context, temporalservice.Profile, ...func(*client.Options)) (client.Client, error)
 	// register makes sure that a namespace has the search attributes.
 	register func(ctx context.Context, c client.Client, namespace string) (temporalservice.Registration, error)
 }
 
 func newProgram(s Streams) *program {
-	return &program{Streams: s, planner: noPlanner{}, dial: temporalservice.Dial, register: temporalservice.EnsureSearchAttributes}
+	return &program{Streams: s, plan: planRestore, dial: temporalservice.Dial, register: temporalservice.EnsureSearchAttributes}
 }
 
 func (p *program) app() *cli.App {

@@ -50,7 +50,7 @@ type fakeService struct {
 
 func newFakeService() *fakeService {
 	return &fakeService{end: make(chan struct{}), polled: time.Now(), typeName: "Backup",
-		status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING}
+		status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, result: testReport}
 }
 
 // ended is the service when the operation ended at once with a result or error.

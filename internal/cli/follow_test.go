@@ -75,7 +75,6 @@ func TestProgressIsOfFinishedAndRunningParts(t *testing.T) {
 				}
 				close(f.end)
 			}
-			f.result = testReport
 			f.parts = []*workflowpb.PendingActivityInfo{heartbeat(t, activities.Watermark{Done: activities.Amount{Records: 100 * (n + 1), Bytes: (n + 1) << 20 / 10},
 				Lagging: []activities.Lag{{Topic: "orders", Partition: 3, Records: 50}}})}
 			if second == 5 {
@@ -101,7 +100,6 @@ func TestNoWorkerIsSaid(t *testing.T) {
 				if v.Waiting != "" || v.line() != "plan" {
 					t.Errorf("with a worker: %q", v.line())
 				}
-				f.result = testReport
 				close(f.end)
 			}
 		})
@@ -116,7 +114,6 @@ func TestSilentWorkerIsSaid(t *testing.T) {
 				t.Errorf("after %d s: %q", second, v.Waiting)
 			}
 			if second == 12 {
-				f.result = testReport
 				close(f.end)
 			}
 		})

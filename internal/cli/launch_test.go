@@ -230,19 +230,14 @@ func TestPartlyDone(t *testing.T) {
 	}
 }
 
-// planned is a Planner with a fixed answer.
-type plannerFunc func(activities.RestoreRequest) (PlannedRestore, error)
-
-func (f plannerFunc) Plan(_ context.Context, r activities.RestoreRequest) (PlannedRestore, error) {
-	return f(r)
-}
-
 func TestDryRunChangesNothing(t *testing.T) {
-	plan := PlannedRestore{BackupID: "nightly", RestorePlan: activities.RestorePlan{ClusterID: "c", Topics: 1, Create: 1, Total: activities.Amount{Records: 3, Bytes: 99}},
-		PlannedTopic: []PlannedTopic{{Source: "orders", Target: "orders-dr", Partitions: 3, Create: true, Records: 3, Bytes: 99, Path: "fast"}}}
+	plan := PlannedRestore{BackupID: "nightly", SourceClusterID: "s", ClusterID: "c", TopicsToCreate: 1, TimeWindowEnd: &recordTime,
+		Total: activities.Amount{Records: 7, Bytes: 199}, ConsumerGroups: []string{"g", "h"}, Warnings: []string{"careful"},
+		Topics: []PlannedTopic{{Source: "orders", Target: "orders-dr", SourcePartitions: 3, Partitions: 3, Create: true, Records: 3, Bytes: 99},
+			{Source: "payments", Target: "payments", SourcePartitions: 2, Partitions: 4, Rekey: true, Records: 4, Bytes: 100}}}
 	adjust := func(p *program) {
 		p.dial = nil // not to be called
-		p.planner = plannerFunc(func(activities.RestoreRequest) (PlannedRestore, error) { return plan, nil })
+		p.plan = func(context.Context, activities.RestoreRequest) (PlannedRestore, error) { return plan, nil }
 	}
 	conf := write(t, restoreConfig)
 	r := runProgram(t, adjust, "validate-restore", "--config", conf)
@@ -254,7 +249,7 @@ func TestDryRunChangesNothing(t *testing.T) {
 		t.Errorf("restore --dry-run: code %d, %s%s", dry.code, dry.out, dry.err)
 	}
 	plan.Problems = []string{"topic orders-dr has 2 partitions, the backup 3"}
-	if r := runProgram(t, adjust, "validate-restore", "--config", conf); r.code != ExitFailed || !strings.Contains(r.out, "Problem: topic orders-dr has 2") {
+	if r := runProgram(t, adjust, "validate-restore", "--config", conf); r.code != ExitFailed || strings.Contains(r.out, "orders-dr  ") || !strings.Contains(r.out, "Problem: topic orders-dr has 2") {
 		t.Errorf("code %d, %s", r.code, r.out)
 	}
 }

@@ -38,7 +38,7 @@ func (p *program) restore(c *cli.Context, threePhases bool) error {
 		doc.Restore.ConsumerGroupStrategy, doc.Restore.ResetConsumerOffsets = "header-based", true
 	}
 	if doc.Restore.DryRun {
-		return p.planRestore(c, doc)
+		return p.dryRun(c, doc)
 	}
 	if err := checkSecrets(doc); err != nil {
 		return err
