@@ -63,8 +63,12 @@ func (d *Document) check(r *report, use Use) {
 	if d.Mode != "" && use != ForAnything && d.Mode != string(use) {
 		r.add("mode", "the file is for a %s, and this is a %s; give the right file, or change or remove mode", d.Mode, use)
 	}
-	if d.BackupID != "" && !backupID.MatchString(d.BackupID) {
+	if d.BackupID != "" && use == ForRestore && !backupID.MatchString(d.BackupID) {
 		r.add("backup_id", "%q is not possible here; write 1 to 128 letters, digits, dots, underscores and hyphens, not beginning with a dot", d.BackupID)
+	} else if d.BackupID != "" {
+		if err := wrongBackupID(d.BackupID); err != nil {
+			r.add("backup_id", "%v", err)
+		}
 	}
 	if d.BackupID == "" && use == ForRestore {
 		r.add("backup_id", "it is missing; name the backup to restore (kafka-backup list shows them)")
@@ -77,6 +81,7 @@ func (d *Document) check(r *report, use Use) {
 	d.Storage.check(r, "storage", use != ForAnything)
 	d.Backup.check(r, "backup")
 	d.Restore.check(r, "restore")
+	d.Approval.check(r, "approval")
 }
 
 func (c Cluster) check(r *report, key string, needed bool) {
@@ -330,6 +335,20 @@ func (s Restore) check(r *report, key string) {
 				r.add(child(at(name), p), "%q is not a topic name or a pattern with * and ?", p)
 			}
 		}
+	}
+}
+
+func (a Approval) check(r *report, key string) {
+	if !a.Required && (len(a.Approvers) > 0 || a.FourEyes) {
+		r.add(child(key, "required"), "it says who may approve and nothing needs approval; write required: true or remove approvers and four_eyes")
+	}
+	for i, name := range a.Approvers {
+		if strings.TrimSpace(name) == "" {
+			r.add(indexed(child(key, "approvers"), i), "a name is not empty")
+		}
+	}
+	if a.FourEyes && a.OnTimeout == "proceed" {
+		r.add(child(key, "on_timeout"), "proceed carries out what nobody approved, and four_eyes forbids that; write fail or remind, or remove four_eyes")
 	}
 }
 

@@ -23,12 +23,14 @@ type Document struct {
 	// Mode is "backup", "restore" or empty (then the command decides).
 	Mode string `json:"mode,omitempty" oneof:"backup|restore" doc:"What the file is for. May be left out: the command decides. A command refuses a file made for another mode."`
 	// BackupID names the backup. Empty: the command makes one (backup) or asks for one (restore).
-	BackupID string  `json:"backup_id,omitempty" doc:"Name of the backup, 1 to 128 characters of letters, digits, dot, underscore and hyphen. Required for a restore. A backup without one gets a name made from the time."`
+	BackupID string  `json:"backup_id,omitempty" doc:"Name of the backup, 1 to 128 characters of letters, digits, dot, underscore and hyphen. Required for a restore. A backup without one gets a name made from the time. For a backup it may have placeholders: {{date}} (2024-12-01), {{time}} (143000), {{year}}, {{month}}, {{day}}, {{hour}}, {{week}} (2024-W48), {{schedule}}."`
 	Source   Cluster `json:"source,omitzero" doc:"The cluster that is backed up."`
 	Target   Cluster `json:"target,omitzero" doc:"The cluster that is restored into."`
 	Storage  Storage `json:"storage,omitzero" doc:"Where the repository is."`
 	Backup   Backup  `json:"backup,omitzero" doc:"How a backup is made."`
 	Restore  Restore `json:"restore,omitzero" doc:"How a restore is made."`
+	// Approval applies to whatever operation the document is for.
+	Approval Approval `json:"approval,omitzero" doc:"Who must approve the plan before anything is changed."`
 
 	origin origin
 }

@@ -64,6 +64,19 @@ type Restore struct {
 	RateLimitRecordsPerSec int64 `json:"rate_limit_records_per_sec,omitempty" min:"0" doc:"Most records a second written to the cluster, over all parts. 0: no limit."`
 }
 
+// Approval says who must agree to the plan of an operation before it changes
+// anything.
+type Approval struct {
+	Required bool `json:"required,omitempty" doc:"Wait, once the plan is made, until somebody approves it."`
+	// Approvers are names as given by approve --by; empty is anybody.
+	Approvers []string `json:"approvers,omitempty" split:"," doc:"Who may approve or reject. Left out: anybody who can reach the Temporal service."`
+	// FourEyes refuses the requester's own approval.
+	FourEyes bool `json:"four_eyes,omitempty" doc:"Who asked for the operation may not approve it."`
+	// Timeout counts from the question; a question asked again starts anew.
+	Timeout   Duration `json:"timeout,omitempty" default:"24h" min:"1s" max:"8760h" doc:"How long an answer is waited for."`
+	OnTimeout string   `json:"on_timeout,omitempty" default:"fail" oneof:"fail|proceed|remind" doc:"What happens when nobody answered in time. fail: the operation ends and has changed nothing. proceed: it is carried out. remind: it is said again, and waited for again."`
+}
+
 // GroupFilter selects consumer groups by name, with the wildcards * and ?.
 type GroupFilter struct {
 	// Include: empty means every group.

@@ -22,6 +22,7 @@ func Reference() string {
 		{"backup", "## backup", Backup{}},
 		{"backup.consumer_groups", "### backup.consumer_groups", GroupFilter{}},
 		{"restore", "## restore", Restore{}},
+		{"approval", "## approval\n\nWith `required: true` an operation makes its plan, shows it, and waits. See docs/OPERATING.md.", Approval{}},
 	}
 	for _, s := range sections {
 		fmt.Fprintf(&b, "\n%s\n\n| Key | Value | Default | |\n|---|---|---|---|\n", s.text)
