@@ -324,6 +324,8 @@ func (l *fetchLane) take(ctx context.Context, s *fetchState, a *kmsg.FetchRespon
 			if s.lastErr = err; err == nil && compacted {
 				c.Gap = &Gap{From: s.Next, To: s.End, Reason: GapCompacted}
 				c.Next = s.End
+			} else {
+				s.empty = -100 // let the others have their turns for a while
 			}
 		}
 		if c.Next == s.Next {
