@@ -83,8 +83,11 @@ func (b *bars) add(v *view) *mpb.Bar {
 		mpb.AppendDecorators(
 			decor.Any(func(s decor.Statistics) string {
 				v := current()
-				if s.Completed {
-					return " " + v.numbers()
+				if s.Completed { // the last look was before the end
+					if v.Total.Records == 0 {
+						return ""
+					}
+					return " " + render.Number(v.Total.Records, "record")
 				}
 				if f := v.fraction(); f >= 0 {
 					return fmt.Sprintf(" %.1f%% %s", 100*f, v.numbers())

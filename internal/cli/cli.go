@@ -44,8 +44,9 @@ type Streams struct {
 
 // Std returns the process's own streams.
 func Std() Streams {
+	_, rows, err := term.GetSize(int(os.Stderr.Fd())) // fails where there is no terminal
 	return Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		Terminal: term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("TERM") != "dumb"}
+		Terminal: err == nil && rows > 0 && os.Getenv("TERM") != "dumb"}
 }
 
 // Run runs the command that args name (without the program's own name) and

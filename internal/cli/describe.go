@@ -109,7 +109,7 @@ func (d description) Text(w io.Writer) error {
 	}
 	topics := render.Table{Name: "Topics", Header: []string{"Topic", "Partitions", "Replicas", "Records", "Bytes", "Gaps", "Configuration"}}
 	for _, t := range d.Topics {
-		topics.Add(t.Topic, t.PartitionCount, t.ReplicationFactor, t.Records, render.Bytes(t.Bytes), t.Gaps, configText(t.Config))
+		topics.Add(t.Topic, t.PartitionCount, t.ReplicationFactor, render.Count(t.Records), render.Bytes(t.Bytes), t.Gaps, configText(t.Config))
 	}
 	if err := topics.Write(w); err != nil {
 		return err

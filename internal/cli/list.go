@@ -90,7 +90,7 @@ func (l backupList) Text(w io.Writer) error {
 		if t == nil {
 			table.Add(b.BackupID, "-", "-", "-", "-", "-", "-", "-", b.State)
 		} else {
-			table.Add(b.BackupID, render.Time(b.CreatedAt), t.Topics, t.Partitions, t.Records, render.Bytes(t.Bytes), render.Bytes(t.NewBytes), t.Groups, b.State)
+			table.Add(b.BackupID, render.Time(b.CreatedAt), t.Topics, t.Partitions, render.Count(t.Records), render.Bytes(t.Bytes), render.Bytes(t.NewBytes), t.Groups, b.State)
 		}
 		if b.Error != "" {
 			remarks = append(remarks, b.BackupID+": "+b.Error)

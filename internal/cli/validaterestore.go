@@ -185,7 +185,7 @@ func (r PlannedRestore) Text(w io.Writer) error {
 		if t.Rekey {
 			partitions, action = fmt.Sprintf("%d -> %d", t.SourcePartitions, t.Partitions), action+", BY KEY"
 		}
-		table.Add(t.Source, t.Target, partitions, t.Records, render.Bytes(t.Bytes), action)
+		table.Add(t.Source, t.Target, partitions, render.Count(t.Records), render.Bytes(t.Bytes), action)
 	}
 	if err := table.Write(w); err != nil {
 		return err

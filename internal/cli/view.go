@@ -89,7 +89,8 @@ func (v *view) remarks() []string {
 		lines = append(lines, v.Waiting)
 	}
 	switch v.State {
-	case workflows.Pausing, workflows.Paused, workflows.Undoing:
+	case "", workflows.Running, workflows.Finished:
+	default:
 		text := string(v.State)
 		if v.Control != nil && v.Control.By != "" {
 			text += " by " + v.Control.By
