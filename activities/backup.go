@@ -2,20 +2,25 @@ package activities
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 	"gocloud.dev/blob"
 
 	"github.com/kafka-backup/kafka-backup/internal/backup"
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/storage"
 )
 
 // BackupRequest is what to back up, where to, and how.
 type BackupRequest struct {
+	Requested
 	BackupID string         `json:"backup_id"`
 	Source   config.Cluster `json:"source"`
 	Storage  config.Storage `json:"storage"`
@@ -35,6 +40,23 @@ type BackupPlan struct {
 	Total Amount `json:"total"`
 }
 
+// Proposal is the plan as it is put to an approver.
+func (p *BackupPlan) Proposal(req BackupRequest) Proposal {
+	previous := p.Previous
+	if previous == "" {
+		previous = "none: everything is copied"
+	}
+	return Proposal{
+		Key: p.Key, Digest: p.Digest,
+		Summary: fmt.Sprintf("copy %s with %s, %s, as backup %s", render.Number(p.Topics, "topic"),
+			render.Number(p.Total.Partitions, "partition"), render.Bytes(p.Total.Bytes), req.BackupID),
+		Facts: []Fact{
+			{"Source cluster", p.ClusterID}, {"Adds to", previous}, {"Topics", render.Count(int64(p.Topics))},
+			{"Partitions", render.Count(p.Total.Partitions)}, {"Offsets", render.Count(p.Total.Records)}, {"Bytes", render.Bytes(p.Total.Bytes)},
+		},
+	}
+}
+
 // BackupReport is what a finished backup holds.
 type BackupReport struct {
 	BackupID   string    `json:"backup_id"`
@@ -51,6 +73,8 @@ type BackupReport struct {
 	NewStored  int64     `json:"new_stored_bytes"`
 	Gaps       int       `json:"gaps"`
 	Warnings   []string  `json:"warnings,omitempty"`
+	// Approval is who approved it; nil where no approval was required.
+	Approval *Decision `json:"approval,omitempty"`
 }
 
 // Backup are the activities of the Backup workflow.
@@ -151,7 +175,10 @@ func transferring(ctx context.Context, do func(context.Context, func(Watermark))
 	report, stop := beating(ctx)
 	defer stop()
 	did, err := do(ctx, report)
-	return did, classify(ctx, err, false)
+	if err = classify(ctx, err, false); errors.Is(err, context.Canceled) {
+		err = temporal.NewCanceledError(did) // what was done before it stopped
+	}
+	return did, err
 }
 
 // open connects to a cluster and opens a repository.

@@ -10,12 +10,14 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/offsets"
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/restore"
 )
 
 // RestoreRequest is what to restore, where to, and how.
 type RestoreRequest struct {
+	Requested
 	BackupID string         `json:"backup_id"`
 	Target   config.Cluster `json:"target"`
 	Storage  config.Storage `json:"storage"`
@@ -34,6 +36,7 @@ type RestorePlan struct {
 	Total     Amount `json:"total"`
 	// Warnings are what a person should know before it is carried out.
 	Warnings []string `json:"warnings,omitempty"`
+	Proposal Proposal `json:"proposal"` // as it is put to an approver
 }
 
 // RestoreReport is what a restore did.
@@ -55,6 +58,8 @@ type RestoreReport struct {
 	GroupOffsets int           `json:"group_offsets"` // committed offsets set
 	Failed       []GroupFailed `json:"groups_failed,omitempty"`
 	Warnings     []string      `json:"warnings,omitempty"`
+	// Approval is who approved it; nil where no approval was required.
+	Approval *Decision `json:"approval,omitempty"`
 }
 
 // Partly tells whether something that was asked for is missing.
@@ -108,8 +113,8 @@ type ResetOffsets struct {
 }
 
 // PlanRestore decides what is restored where, checks all that can be checked,
-// and writes the plan. It changes nothing on the target.
-func (*Restore) PlanRestore(ctx context.Context, req RestoreRequest) (RestorePlan, error) {
+// and writes the plan. It changes nothing on the target. Each round plans anew.
+func (*Restore) PlanRestore(ctx context.Context, req RestoreRequest, round int) (RestorePlan, error) {
 	return step(ctx, true, func(ctx context.Context) (RestorePlan, error) {
 		cluster, repo, done, err := open(ctx, req.Target, req.Storage, repository.Open)
 		if err != nil {
@@ -117,19 +122,23 @@ func (*Restore) PlanRestore(ctx context.Context, req RestoreRequest) (RestorePla
 		}
 		defer done()
 		e := activity.GetInfo(ctx).WorkflowExecution
-		plan, ref, err := restore.MakePlan(ctx, cluster, repo, restore.Request{
-			WorkflowID: e.ID, RunID: e.RunID, BackupID: req.BackupID, Options: req.Options,
+		run := e.RunID
+		if round > 0 {
+			run = fmt.Sprintf("%s-%d", run, round)
+		}
+		plan, _, err := restore.MakePlan(ctx, cluster, repo, restore.Request{
+			WorkflowID: e.ID, RunID: run, BackupID: req.BackupID, Options: req.Options,
 		}, !req.Options.DryRun)
 		if err != nil {
 			return RestorePlan{}, err
 		}
-		return summary(plan, ref), nil
+		return summary(plan), nil
 	})
 }
 
-func summary(plan *restore.Plan, ref repository.ObjectRef) RestorePlan {
+func summary(plan *restore.Plan) RestorePlan {
 	s := RestorePlan{
-		Key: plan.Key(), Digest: ref.SHA256.String(), ClusterID: plan.ClusterID, Topics: len(plan.Topics), Groups: len(plan.Groups),
+		Key: plan.Key(), Digest: plan.Substance(), ClusterID: plan.ClusterID, Topics: len(plan.Topics), Groups: len(plan.Groups),
 		Parts: len(plan.Parts), Total: Amount{Records: plan.Records, Bytes: plan.Bytes, Partitions: plan.Partitions},
 		Warnings: plan.Warnings[:min(len(plan.Warnings), maxWarnings)],
 	}
@@ -138,7 +147,41 @@ func summary(plan *restore.Plan, ref repository.ObjectRef) RestorePlan {
 			s.Create++
 		}
 	}
+	s.Proposal = s.proposal(plan)
 	return s
+}
+
+// proposal is the plan as it is put to an approver.
+func (s *RestorePlan) proposal(plan *restore.Plan) Proposal {
+	p := Proposal{
+		Key: s.Key, Digest: s.Digest, Warnings: s.Warnings[:min(len(s.Warnings), MaxProposalRows)],
+		Summary: fmt.Sprintf("restore %s (%d to be created), %s, %s, into cluster %s", render.Number(s.Topics, "topic"), s.Create,
+			render.Number(s.Total.Records, "record"), render.Bytes(s.Total.Bytes), s.ClusterID),
+		Facts: []Fact{
+			{"Backup", plan.BackupID}, {"From cluster", plan.SourceClusterID}, {"Into cluster", s.ClusterID},
+			{"Topics", fmt.Sprintf("%s, %s of them to be created", render.Count(int64(s.Topics)), render.Count(int64(s.Create)))},
+			{"Partitions", render.Count(s.Total.Partitions)}, {"Records", render.Count(s.Total.Records)}, {"Bytes", render.Bytes(s.Total.Bytes)},
+		},
+	}
+	topics := Table{Name: "Topics", Header: []string{"In the backup", "In the target", "", "Partitions", "Records", "Bytes"}}
+	for i := range plan.Topics {
+		t := &plan.Topics[i]
+		what := "to be created"
+		if t.Exists {
+			what = "exists"
+		}
+		topics.Add(t.Source, t.Target, what, fmt.Sprint(t.Partitions), render.Count(t.Records), render.Bytes(t.Bytes))
+	}
+	p.Tables = []Table{topics}
+	if s.Groups > 0 {
+		p.Summary += fmt.Sprintf(", and set the offsets of %s", render.Number(s.Groups, "consumer group"))
+		groups := Table{Name: "Consumer groups whose offsets are set", Header: []string{"Group"}}
+		for _, g := range plan.Groups {
+			groups.Add(g)
+		}
+		p.Tables = append(p.Tables, groups)
+	}
+	return p
 }
 
 // maxWarnings is how many warnings go into a workflow's history; all are in

@@ -20,44 +20,60 @@ import (
 // retention removes from the source meanwhile are missing, and the index says
 // so.
 //
-// Signals: pause, resume. Query: progress.
-func Backup(ctx workflow.Context, req activities.BackupRequest) (activities.BackupReport, error) {
-	var report activities.BackupReport
-	o, err := begin(ctx, "backup", "plan", "copy", "complete")
+// Where approval is required it waits after the plan, before anything is copied.
+//
+// Signals: pause, resume, cancel, approve, reject. Updates: approve, reject.
+// Query: progress.
+func Backup(ctx workflow.Context, req activities.BackupRequest) (report activities.BackupReport, err error) {
+	ctx, o, err := begin(ctx, "backup", "plan", "copy", "complete")
 	if err != nil {
 		return report, err
 	}
+	defer func() { err = o.ended(ctx, err) }()
 	var a *activities.Backup
 
 	if err := o.phase(ctx, "plan", activities.Amount{}); err != nil {
 		return report, err
 	}
 	var plan activities.BackupPlan
-	if err := workflow.ExecuteActivity(steps(ctx, "plan the backup"), a.PlanBackup, req).Get(ctx, &plan); err != nil {
+	decision, err := o.approved(ctx, req.Requested, func(ctx workflow.Context, _ int) (activities.Proposal, error) {
+		err := o.step(ctx, "plan the backup", &plan, a.PlanBackup, req)
+		return plan.Proposal(req), err
+	})
+	if err != nil {
+		o.notDone("nothing was copied")
 		return report, err
 	}
 
-	if err := o.phase(ctx, "copy", plan.Total); err != nil {
-		return report, err
-	}
-	err = o.eachPart(ctx, plan.Parts, req.Options.MaxConcurrentParts, func(ctx workflow.Context, part int) workflow.Future {
-		return workflow.ExecuteActivity(transfers(ctx, "copy", part, plan.Parts), a.CopyPart, req, plan, part)
-	})
-	if err != nil {
+	if err := o.copyParts(ctx, req, plan); err != nil {
+		o.did("%d of at most %d records are copied; backup %s, started again, goes on after them", o.Done.Records, o.Total.Records, req.BackupID)
+		o.notDone("the backup has no manifest, so it does not exist yet")
 		return report, err
 	}
 
 	if err := o.phase(ctx, "complete", activities.Amount{}); err != nil {
 		return report, err
 	}
-	err = workflow.ExecuteActivity(steps(ctx, "capture the consumer groups and write the manifest"), a.CompleteBackup, req, plan).Get(ctx, &report)
-	if err != nil {
+	if err := o.step(ctx, "capture the consumer groups and write the manifest", &report, a.CompleteBackup, req, plan); err != nil {
+		o.did("all records are copied; backup %s, started again, is completed", req.BackupID)
+		o.notDone("the backup has no manifest, so it does not exist yet")
 		return report, err
 	}
+	report.Approval = decision
 	for _, w := range report.Warnings {
 		o.note("%s", w)
 	}
-	o.State, o.Done = Finished, plan.Total
-	o.show(ctx)
+	o.Done = plan.Total
 	return report, nil
+}
+
+// copyParts copies what the plan names.
+func (o *operation) copyParts(ctx workflow.Context, req activities.BackupRequest, plan activities.BackupPlan) error {
+	var a *activities.Backup
+	if err := o.phase(ctx, "copy", plan.Total); err != nil {
+		return err
+	}
+	return o.eachPart(ctx, plan.Parts, req.Options.MaxConcurrentParts, func(ctx workflow.Context, part int) workflow.Future {
+		return workflow.ExecuteActivity(transfers(ctx, "copy", part, plan.Parts), a.CopyPart, req, plan, part)
+	})
 }

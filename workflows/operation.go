@@ -13,34 +13,23 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
-// Names of what every operation understands. They can be sent with the
-// command line, from the Web UI, or by `temporal workflow signal` and `query`.
-const (
-	// SignalPause stops new work within seconds and keeps the position.
-	// Payload: a [Control], or nothing.
-	SignalPause = "pause"
-	// SignalResume goes on. Payload: a [Control], or nothing.
-	SignalResume = "resume"
-	// QueryProgress returns a [Progress].
-	QueryProgress = "progress"
-)
-
-// Control is the payload of the signals pause and resume.
-type Control struct {
-	By     string `json:"by,omitempty"`
-	Reason string `json:"reason,omitempty"`
-}
+// QueryProgress is the query that every operation answers with its [Progress],
+// also when it has ended.
+const QueryProgress = "progress"
 
 // State is what an operation is doing.
 type State string
 
 // The states of an operation.
 const (
-	Running  State = "running"
-	Pausing  State = "pausing" // pause was asked for; work under way is stopping
-	Paused   State = "paused"
-	Undoing  State = "undoing" // compensation is running
-	Finished State = "finished"
+	Running   State = "running"
+	Waiting   State = "waiting" // for approval
+	Pausing   State = "pausing" // pause was asked for; work under way is stopping
+	Paused    State = "paused"
+	Undoing   State = "undoing" // compensation is running; nothing stops it half way
+	Finished  State = "finished"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
 )
 
 // Progress is an operation seen from outside.
@@ -49,7 +38,9 @@ type Progress struct {
 	Phase     string    `json:"phase"`
 	Phases    []string  `json:"phases"`
 	State     State     `json:"state"`
-	Control   *Control  `json:"control,omitempty"` // who paused it and why
+	Control   *Control  `json:"control,omitempty"`  // who paused it and why; nil when it is not paused
+	Cancel    *Control  `json:"cancel,omitempty"`   // who cancelled it by signal, and why
+	Approval  *Question `json:"approval,omitempty"` // the last plan that was put to approvers; nil: none was
 	StartedAt time.Time `json:"started_at"`
 	PhaseAt   time.Time `json:"phase_at"`
 	// Parts of the running phase: all, finished, in work.
@@ -68,49 +59,44 @@ type Progress struct {
 	// Lagging names the partitions furthest behind, worst first, a few only.
 	Lagging []activities.Lag `json:"lagging,omitempty"`
 	Notes   []string         `json:"notes,omitempty"`
+	// Left is what an operation that was cancelled or failed leaves behind.
+	Left Left `json:"left,omitzero"`
 }
 
-// operation is what all workflows share: phases, pause and resume, and what
-// they show.
+// operation is what all workflows share: phases, pause, resume and cancel, the
+// approval gate, and what they show.
 type operation struct {
 	Progress
-	changed workflow.Channel // a pause or resume arrived
+	changed   workflow.Channel    // a pause or resume arrived
+	atGate    bool                // nothing is in work, and nothing begins before a resume
+	cancelled bool                // by signal
+	stopped   []activities.Amount // of each part that is not done, what it had done when it was stopped last
 }
 
-func begin(ctx workflow.Context, kind string, phases ...string) (*operation, error) {
+// begin makes a workflow an operation: it answers the query progress and
+// understands the signals and updates that all operations do. The workflow
+// goes on with the context returned, which ends at a cancel by signal too, and
+// returns through [operation.ended]:
+//
+//	ctx, o, err := begin(ctx, "backup", "plan", "copy")
+//	if err != nil {
+//		return report, err
+//	}
+//	defer func() { err = o.ended(ctx, err) }()
+func begin(ctx workflow.Context, kind string, phases ...string) (workflow.Context, *operation, error) {
 	o := &operation{changed: workflow.NewBufferedChannel(ctx, 16)}
 	o.Kind, o.Phases, o.State = kind, phases, Running
 	o.StartedAt = workflow.GetInfo(ctx).WorkflowStartTime
 	if err := workflow.SetQueryHandlerWithOptions(ctx, QueryProgress, func() (Progress, error) { return o.Progress, nil },
 		workflow.QueryHandlerOptions{Description: "What the operation is doing and how far it is."}); err != nil {
-		return nil, err
+		return ctx, nil, err
 	}
-	pause := workflow.GetSignalChannelWithOptions(ctx, SignalPause, workflow.SignalChannelOptions{
-		Description: `Stop new work and keep the position. Payload: {"by": "...", "reason": "..."} or nothing.`})
-	resume := workflow.GetSignalChannelWithOptions(ctx, SignalResume, workflow.SignalChannelOptions{
-		Description: `Go on after a pause. Payload: {"by": "...", "reason": "..."} or nothing.`})
-	workflow.Go(ctx, func(ctx workflow.Context) {
-		listen := workflow.NewNamedSelector(ctx, "pause and resume")
-		listen.AddReceive(pause, func(c workflow.ReceiveChannel, _ bool) {
-			var by Control
-			c.Receive(ctx, &by)
-			if o.State == Running {
-				o.State, o.Control = Pausing, &by
-				o.changed.SendAsync(true)
-			}
-		})
-		listen.AddReceive(resume, func(c workflow.ReceiveChannel, _ bool) {
-			c.Receive(ctx, nil)
-			if o.State == Pausing || o.State == Paused {
-				o.State, o.Control = Running, nil
-				o.changed.SendAsync(true)
-			}
-		})
-		for {
-			listen.Select(ctx)
-		}
-	})
-	return o, nil
+	if err := o.handleAnswers(ctx); err != nil {
+		return ctx, nil, err
+	}
+	ctx, cancel := workflow.WithCancel(ctx)
+	o.listen(ctx, cancel)
+	return ctx, o, nil
 }
 
 // phase enters a phase, after waiting out a pause.
@@ -125,16 +111,24 @@ func (o *operation) phase(ctx workflow.Context, name string, total activities.Am
 	return temporalservice.Upsert(ctx, temporalservice.Attributes{Phase: name})
 }
 
-// gate waits while the operation is paused.
-func (o *operation) gate(ctx workflow.Context) error {
-	if o.pauseWanted() {
-		o.State = Paused
-		o.show(ctx)
+// ended turns what a workflow ends with into what it returns. A cancelled one
+// returns a CanceledError whose details are a [Left].
+func (o *operation) ended(ctx workflow.Context, err error) error {
+	switch {
+	case err == nil:
+		o.State = Finished
+	case ctx.Err() != nil && canceled(err):
+		o.State = Cancelled
+		o.Left.Phase, o.Left.Done, o.Left.Total, o.Left.By = o.Phase, o.Done, o.Total, o.Cancel
+		err = temporal.NewCanceledError(o.Left)
+	default:
+		o.State = Failed
+		o.Left.Phase, o.Left.Done, o.Left.Total = o.Phase, o.Done, o.Total
 	}
-	return workflow.Await(ctx, func() bool { return !o.pauseWanted() })
+	o.Control = nil
+	o.show(ctx)
+	return err
 }
-
-func (o *operation) pauseWanted() bool { return o.State == Pausing || o.State == Paused }
 
 func (o *operation) note(format string, args ...any) {
 	o.Notes = append(o.Notes, fmt.Sprintf(format, args...))
@@ -142,10 +136,18 @@ func (o *operation) note(format string, args ...any) {
 
 // show writes the current details that the Web UI displays.
 func (o *operation) show(ctx workflow.Context) {
+	workflow.SetCurrentDetails(ctx, o.details())
+}
+
+// details is the operation as Markdown.
+func (o *Progress) details() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s**, phase **%s** (%s)\n\n", o.Kind, o.Phase, o.State)
-	if o.Control != nil && (o.Control.By != "" || o.Control.Reason != "") {
-		fmt.Fprintf(&b, "Paused by %s: %s\n\n", o.Control.By, o.Control.Reason)
+	if c := o.Control; c != nil && (c.By != "" || c.Reason != "") {
+		fmt.Fprintf(&b, "Paused by %s: %s\n\n", orSomebody(c.By), c.Reason)
+	}
+	if o.Approval != nil {
+		o.Approval.write(&b)
 	}
 	if o.Parts > 0 {
 		b.WriteString("| | done | of | \n|---|---:|---:|\n")
@@ -157,7 +159,8 @@ func (o *operation) show(ctx workflow.Context) {
 	for _, n := range o.Notes {
 		fmt.Fprintf(&b, "\n- %s", n)
 	}
-	workflow.SetCurrentDetails(ctx, b.String())
+	o.Left.write(&b)
+	return b.String()
 }
 
 // heartbeatTimeout is how long a worker may be silent before its work is
@@ -188,4 +191,13 @@ var retries = &temporal.RetryPolicy{
 func canceled(err error) bool {
 	var c *temporal.CanceledError
 	return errors.As(err, &c)
+}
+
+// message is what an error says, without the SDK's wrapping.
+func message(err error) string {
+	var app *temporal.ApplicationError
+	if errors.As(err, &app) {
+		return app.Message()
+	}
+	return err.Error()
 }

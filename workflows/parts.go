@@ -16,7 +16,7 @@ import (
 // in work are stopped at a safe point and started again afterwards; what they
 // had done counts. The first part that fails for good stops the others.
 func (o *operation) eachPart(ctx workflow.Context, n, window int, start func(ctx workflow.Context, part int) workflow.Future) error {
-	o.Parts = n
+	o.Parts, o.stopped = n, make([]activities.Amount, n)
 	todo := make([]int, n)
 	for i := range todo {
 		todo[i] = i
@@ -65,10 +65,12 @@ func (o *operation) drainParts(ctx workflow.Context, todo []int, window int, pol
 				case ferr == nil:
 					o.PartsDone++
 					o.DoneParts = o.DoneParts.Add(did)
-					o.Done = o.DoneParts
+					o.stopped[part] = activities.Amount{}
 				case stopping() && err == nil && ctx.Err() == nil && stoppedByUs(ferr):
 					left = append(left, part)
+					o.stoppedAt(part, ferr)
 				default:
+					o.stoppedAt(part, ferr)
 					if err == nil || canceled(err) {
 						err = fmt.Errorf("part %d: %w", part+1, ferr)
 					}
@@ -78,17 +80,24 @@ func (o *operation) drainParts(ctx workflow.Context, todo []int, window int, pol
 		}
 		events.Select(ctx)
 	}
+	o.Done = o.DoneParts
+	for _, did := range o.stopped {
+		o.Done = o.Done.Add(did)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return append(left, todo...), ctx.Err()
 }
 
-// stoppedByUs tells whether an activity ended because it was told to, or
-// because its worker died while it was being told.
-func stoppedByUs(err error) bool {
-	var timeout *temporal.TimeoutError
-	return canceled(err) || errors.As(err, &timeout)
+// stoppedAt notes what a part that was stopped had done, by its own account. A
+// part never has less than it had before.
+func (o *operation) stoppedAt(part int, err error) {
+	var c *temporal.CanceledError
+	var did activities.Amount
+	if errors.As(err, &c) && c.HasDetails() && c.Details(&did) == nil && did.Records >= o.stopped[part].Records {
+		o.stopped[part] = did
+	}
 }
 
 // polls reads the progress of running parts from time to time. The pauses

@@ -26,25 +26,37 @@ import (
 // failure or cancel in the reset phase, all as they were before: they are
 // snapshot first. The same restore, started again, goes on where it ended.
 //
-// Signals: pause, resume. Query: progress.
-func Restore(ctx workflow.Context, req activities.RestoreRequest) (activities.RestoreReport, error) {
-	var report activities.RestoreReport
-	o, err := begin(ctx, "restore", "collect", "restore", "reset")
+// Where approval is required it waits after the plan, before anything is
+// changed; a target that changed meanwhile is planned for and asked for anew.
+//
+// Signals: pause, resume, cancel, approve, reject. Updates: approve, reject.
+// Query: progress.
+func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activities.RestoreReport, err error) {
+	ctx, o, err := begin(ctx, "restore", "collect", "restore", "reset")
 	if err != nil {
 		return report, err
 	}
+	defer func() { err = o.ended(ctx, err) }()
 	var a *activities.Restore
 
 	// Phase 1: collect.
 	if err := o.phase(ctx, "collect", activities.Amount{}); err != nil {
 		return report, err
 	}
+	if req.Options.DryRun {
+		req.Approval.Required = false
+	}
 	var plan activities.RestorePlan
-	if err := workflow.ExecuteActivity(steps(ctx, "plan the restore"), a.PlanRestore, req).Get(ctx, &plan); err != nil {
+	decision, err := o.approved(ctx, req.Requested, func(ctx workflow.Context, round int) (activities.Proposal, error) {
+		err := o.step(ctx, "plan the restore", &plan, a.PlanRestore, req, round)
+		return plan.Proposal, err
+	})
+	if err != nil {
+		o.notDone("nothing was changed")
 		return report, err
 	}
 	report = plan.Report(req)
-	report.StartedAt = o.StartedAt
+	report.StartedAt, report.Approval = o.StartedAt, decision
 	if req.Options.DryRun {
 		report.DryRun, report.FinishedAt = true, workflow.Now(ctx)
 		return report, nil
@@ -55,10 +67,12 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (activities.Re
 
 	// Phase 2: restore.
 	if err := o.phase(ctx, "restore", plan.Total); err != nil {
+		o.notDone("nothing was changed")
 		return report, err
 	}
 	data, err := o.restoreRecords(ctx, req, plan)
 	if err != nil {
+		o.notDone("the offsets of %d consumer groups were not set", plan.Groups)
 		return report, err
 	}
 	report.Created, report.Total, report.Mapping = data.Created, data.Total, data.Mapping
@@ -66,19 +80,17 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (activities.Re
 
 	// Phase 3: reset.
 	if plan.Groups > 0 {
-		if err := o.phase(ctx, "reset", activities.Amount{}); err != nil {
-			return report, err
-		}
 		reset, err := o.resetOffsets(ctx, req, plan)
 		if err != nil {
+			o.did("all %d records are restored and stay", data.Total.Records)
+			o.notDone("the offsets of %d consumer groups are not set", plan.Groups)
 			return report, err
 		}
 		report.Groups, report.GroupOffsets, report.Failed = reset.Groups, reset.Offsets, reset.Failed
 		report.Warnings = append(report.Warnings, reset.Warnings...)
 	}
 	report.FinishedAt = workflow.Now(ctx)
-	o.State, o.Done = Finished, plan.Total
-	o.show(ctx)
+	o.Done = plan.Total
 	return report, nil
 }
 
@@ -89,28 +101,40 @@ func (o *operation) restoreRecords(ctx workflow.Context, req activities.RestoreR
 	var targets activities.RestoreTargets
 	defer func() {
 		// However it ends, and also when it was cancelled: nothing stays held off.
-		ctx, _ := workflow.NewDisconnectedContext(ctx)
-		if err != nil {
-			o.State = Undoing
-			o.show(ctx)
-		}
 		var released activities.ReleasedTargets
-		rerr := workflow.ExecuteActivity(steps(ctx, "put the topic configurations back"), a.ReleaseTargets, req, plan, err != nil).Get(ctx, &released)
+		rerr := o.undo(ctx, "put the topic configurations back", &released, a.ReleaseTargets, req, plan, err != nil)
 		if err == nil {
 			err = rerr
 		}
 		data.Warnings = append(data.Warnings, released.Warnings...)
+		if err == nil {
+			return
+		}
+		if rerr == nil {
+			o.undid("the topic configurations are as they were")
+		} else {
+			o.notDone("topic configurations could not be put back: %s", message(rerr))
+		}
+		for _, w := range released.Warnings {
+			o.undid("%s", w)
+		}
 	}()
-	if err := workflow.ExecuteActivity(steps(ctx, "create topics, hold retention off, fix begin offsets"), a.PrepareTargets, req, plan).Get(ctx, &targets); err != nil {
+	if err := o.step(ctx, "create topics, hold retention off, fix begin offsets", &targets, a.PrepareTargets, req, plan); err != nil {
+		o.notDone("no record was restored")
 		return data, err
 	}
 	err = o.eachPart(ctx, plan.Parts, req.Options.MaxConcurrentParts, func(ctx workflow.Context, part int) workflow.Future {
 		return workflow.ExecuteActivity(transfers(ctx, "restore", part, plan.Parts), a.RestorePart, req, plan, part)
 	})
 	if err != nil {
+		o.did("%d topics were created", targets.Created)
+		o.did("%d of at most %d records are restored; the same restore, started again, goes on after them", o.Done.Records, o.Total.Records)
 		return data, err
 	}
-	err = workflow.ExecuteActivity(steps(ctx, "check the targets and write the offset mapping"), a.MapOffsets, req, plan).Get(ctx, &data)
+	if err = o.step(ctx, "check the targets and write the offset mapping", &data, a.MapOffsets, req, plan); err != nil {
+		o.did("all records are restored and stay")
+		o.notDone("the offset mapping was not written")
+	}
 	data.Created = targets.Created
 	return data, err
 }
@@ -121,20 +145,22 @@ func (o *operation) resetOffsets(ctx workflow.Context, req activities.RestoreReq
 	var a *activities.Restore
 	var snapshot activities.OffsetSnapshot
 	var reset activities.ResetOffsets
-	if err := workflow.ExecuteActivity(steps(ctx, "snapshot the groups' offsets on the target"), a.SnapshotOffsets, req, plan).Get(ctx, &snapshot); err != nil {
+	if err := o.phase(ctx, "reset", activities.Amount{}); err != nil {
 		return reset, err
 	}
-	err := workflow.ExecuteActivity(steps(ctx, "set the groups' offsets and read them back"), a.ResetOffsets, req, plan, snapshot).Get(ctx, &reset)
+	if err := o.step(ctx, "snapshot the groups' offsets on the target", &snapshot, a.SnapshotOffsets, req, plan); err != nil {
+		return reset, err
+	}
+	err := o.step(ctx, "set the groups' offsets and read them back", &reset, a.ResetOffsets, req, plan, snapshot)
 	if err == nil {
 		return reset, nil
 	}
-	o.State = Undoing
-	undo, _ := workflow.NewDisconnectedContext(ctx)
-	o.show(undo)
-	if uerr := workflow.ExecuteActivity(steps(undo, "put the groups' offsets back"), a.RestoreOffsets, req, plan, snapshot).Get(undo, nil); uerr != nil {
+	if uerr := o.undo(ctx, "put the groups' offsets back", nil, a.RestoreOffsets, req, plan, snapshot); uerr != nil {
+		o.notDone("the groups' offsets were not put back to the snapshot %s: %s", snapshot.Key, message(uerr))
 		return reset, temporal.NewApplicationErrorWithOptions(
 			"the offsets could not be set, and putting the snapshot "+snapshot.Key+" back failed too: "+uerr.Error(), "UndoFailed",
 			temporal.ApplicationErrorOptions{NonRetryable: true, Cause: err})
 	}
+	o.undid("the groups' offsets are as they were (snapshot %s)", snapshot.Key)
 	return reset, err
 }

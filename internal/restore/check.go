@@ -81,6 +81,7 @@ func (p *planner) checkTargets(ctx context.Context, plan *Plan) error {
 			create = append(create, kafka.NewTopic{Name: t.Target, Partitions: t.Partitions, ReplicationFactor: t.ReplicationFactor, Config: t.Config})
 			continue
 		}
+		t.TargetID = k.ID.String()
 		p.checkExisting(t, int32(len(k.Partitions)))
 		for _, kp := range k.Partitions {
 			look = append(look, kafka.TopicPartition{Topic: t.Target, Partition: kp.Partition})
@@ -106,8 +107,10 @@ func (p *planner) checkTargets(ctx context.Context, plan *Plan) error {
 	for _, tp := range look {
 		filled[tp.Topic] += ends[tp].Offset - starts[tp].Offset
 	}
-	for _, t := range plan.Topics {
+	for i := range plan.Topics {
+		t := &plan.Topics[i]
 		n := filled[t.Target]
+		t.Held = n
 		switch {
 		case n > 0 && p.options.ExistingTopics == "append":
 			p.warn("topic %s exists and holds records at %d offsets; the restored ones follow them", t.Target, n)

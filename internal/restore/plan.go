@@ -33,7 +33,9 @@ type Plan struct {
 	Start *int64 `json:"start,omitempty"`
 	End   *int64 `json:"end,omitempty"`
 	// Headers: the original-offset headers are added.
-	Headers bool        `json:"headers,omitempty"`
+	Headers bool `json:"headers,omitempty"`
+	// Foreign: others may write to the target while it is restored into.
+	Foreign bool        `json:"foreign,omitempty"`
 	Topics  []TopicPlan `json:"topics"`
 	// Partitions are target partitions. Records and Bytes are upper bounds
 	// where a time window cuts.
@@ -69,9 +71,13 @@ type TopicPlan struct {
 	ReplicationFactor int16             `json:"replication_factor"`
 	Config            map[string]string `json:"config,omitempty"`
 	// Exists: the target topic was there when the plan was made.
-	Exists  bool  `json:"exists,omitempty"`
-	Records int64 `json:"records"`
-	Bytes   int64 `json:"bytes"`
+	Exists bool `json:"exists,omitempty"`
+	// TargetID is its id then, and Held at how many offsets it had records then;
+	// empty and 0 for a topic that is created.
+	TargetID string `json:"target_id,omitempty"`
+	Held     int64  `json:"held,omitempty"`
+	Records  int64  `json:"records"`
+	Bytes    int64  `json:"bytes"`
 	// Oldest is the smallest base timestamp of its batches, 0 without records.
 	Oldest int64 `json:"oldest"`
 }

@@ -114,9 +114,9 @@ func (p *planner) read(ctx context.Context) (*Plan, error) {
 	plan := &Plan{
 		Format: formatPlan, Version: repository.FormatVersion, Stream: StreamVersion, WorkflowID: p.req.WorkflowID,
 		BackupID: m.BackupID, SourceClusterID: m.ClusterID, ClusterID: p.cluster.ID(), CreatedAt: time.Now().UTC().Truncate(time.Millisecond),
-		Headers: p.options.IncludeOriginalOffsetHeader,
-		Base:    repository.OperationKey(p.req.WorkflowID, p.req.RunID+"/"),
-		key:     repository.OperationKey(p.req.WorkflowID, p.req.RunID+"/plan.json"),
+		Headers: p.options.IncludeOriginalOffsetHeader, Foreign: p.options.AllowForeignWrites,
+		Base: repository.OperationKey(p.req.WorkflowID, p.req.RunID+"/"),
+		key:  repository.OperationKey(p.req.WorkflowID, p.req.RunID+"/plan.json"),
 	}
 	if plan.Manifest, err = p.repo.ReadDocument(ctx, repository.ManifestKey(m.BackupID), new(repository.Manifest)); err != nil {
 		return nil, err
@@ -313,12 +313,46 @@ func (p *planner) pin(plan *Plan) string {
 	}
 	topics := slices.Clone(plan.Topics)
 	for i := range topics {
-		topics[i].Exists = false
+		topics[i].Exists, topics[i].TargetID, topics[i].Held = false, "", 0
 	}
 	data, err := json.Marshal(pinned{
 		plan.Stream, plan.Manifest, plan.ClusterID, plan.Start, plan.End, plan.Headers, topics,
 		p.options.Partitions, p.options.ExcludePartitions, p.options.ExistingTopics == "append", p.options.AllowForeignWrites,
 	})
+	if err != nil {
+		panic(err) // plain values
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Substance is the SHA-256, in hexadecimal, of what carrying the plan out would
+// do, to a target as it was found. Plans made at two times have the same one
+// as long as nothing has changed that matters. How many records of others are
+// in a target topic does not matter where restore.allow_foreign_writes allows
+// them to write.
+func (p *Plan) Substance() string {
+	type found struct {
+		Topic, ID string
+		Exists    bool
+		Count     int32 // of partitions
+		Held      int64
+	}
+	var s struct {
+		Pinned string
+		Found  []found
+		Groups []string
+	}
+	s.Pinned, s.Groups = p.Pinned, p.Groups
+	for i := range p.Topics {
+		t := &p.Topics[i]
+		f := found{t.Target, t.TargetID, t.Exists, t.Partitions, t.Held}
+		if p.Foreign {
+			f.Held = 0
+		}
+		s.Found = append(s.Found, f)
+	}
+	data, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // plain values
 	}

@@ -1,0 +1,231 @@
+package workflows
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+)
+
+// Signals that every operation understands. They can be sent with the command
+// line, from the Web UI, or by `temporal workflow signal`. Payload: a
+// [Control], or nothing.
+const (
+	// SignalPause stops new work within seconds and keeps the position.
+	SignalPause = "pause"
+	// SignalResume goes on.
+	SignalResume = "resume"
+	// SignalCancel ends the operation in order, as the service's own cancel
+	// request does, and says who wanted it and why.
+	SignalCancel = "cancel"
+)
+
+// Control is the payload of the signals pause, resume and cancel.
+type Control struct {
+	By     string `json:"by,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Left is what an operation that was cancelled or failed leaves behind.
+type Left struct {
+	Phase string   `json:"phase"`        // that it was in
+	By    *Control `json:"by,omitempty"` // who cancelled it, if by signal
+	// Done and Total are of the phase. Done is exact when the parts in work
+	// stopped by themselves, and a lower bound when a worker died meanwhile.
+	Done  activities.Amount `json:"done"`
+	Total activities.Amount `json:"total"`
+	// Did is what was done and stays, Undid what was put back, NotDone what
+	// was not begun or not finished. In plain words.
+	Did     []string `json:"did,omitempty"`
+	Undid   []string `json:"undid,omitempty"`
+	NotDone []string `json:"not_done,omitempty"`
+}
+
+func (o *operation) did(format string, args ...any) {
+	o.Left.Did = append(o.Left.Did, fmt.Sprintf(format, args...))
+}
+
+func (o *operation) undid(format string, args ...any) {
+	o.Left.Undid = append(o.Left.Undid, fmt.Sprintf(format, args...))
+}
+
+func (o *operation) notDone(format string, args ...any) {
+	o.Left.NotDone = append(o.Left.NotDone, fmt.Sprintf(format, args...))
+}
+
+func (l *Left) write(b *strings.Builder) {
+	for _, part := range []struct {
+		name  string
+		lines []string
+	}{{"Done, and stays", l.Did}, {"Put back", l.Undid}, {"Not done", l.NotDone}} {
+		for _, line := range part.lines {
+			fmt.Fprintf(b, "\n- %s: %s", part.name, line)
+		}
+	}
+}
+
+// listen takes in signals until the workflow ends.
+func (o *operation) listen(ctx workflow.Context, cancel workflow.CancelFunc) {
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		events := o.signals(ctx, cancel)
+		for {
+			events.Select(ctx)
+		}
+	})
+}
+
+// signals is what each signal does.
+func (o *operation) signals(ctx workflow.Context, cancel workflow.CancelFunc) workflow.Selector {
+	events := workflow.NewNamedSelector(ctx, "signals")
+	on := func(name, text string, do func(ctx workflow.Context, payload converter.RawValue)) {
+		c := workflow.GetSignalChannelWithOptions(ctx, name, workflow.SignalChannelOptions{Description: text})
+		events.AddReceive(c, func(c workflow.ReceiveChannel, _ bool) {
+			// Raw, because a payload that cannot be decoded would be passed over in silence.
+			var raw converter.RawValue
+			c.Receive(ctx, &raw)
+			do(ctx, raw)
+		})
+	}
+	control := func(name, text string, do func(ctx workflow.Context, by Control)) {
+		on(name, text+` Payload: {"by": "...", "reason": "..."} or nothing.`, func(ctx workflow.Context, raw converter.RawValue) {
+			var by Control
+			if err := decode(raw, &by); err != nil {
+				o.note("the payload of a signal %s was not understood (%v); it counts all the same", name, err)
+			}
+			do(ctx, by)
+		})
+	}
+	control(SignalPause, "Stop new work and keep the position.", func(ctx workflow.Context, by Control) {
+		if o.Control == nil && o.State != Undoing {
+			o.Control = &by
+			o.changed.SendAsync(true)
+			o.settle(ctx)
+		}
+	})
+	control(SignalResume, "Go on after a pause.", func(ctx workflow.Context, by Control) {
+		if o.Control != nil {
+			o.Control = nil
+			o.changed.SendAsync(true)
+			o.settle(ctx)
+		}
+	})
+	control(SignalCancel, "End the operation in order.", func(ctx workflow.Context, by Control) {
+		if !o.cancelled {
+			o.cancelled, o.Cancel = true, &by
+			cancel()
+		}
+	})
+	for _, k := range answers {
+		on(k.name, k.text, func(ctx workflow.Context, raw converter.RawValue) {
+			var a Answer
+			err := decode(raw, &a)
+			if err != nil {
+				err = fmt.Errorf(`the payload was not understood (%w); write {"by": "who", "plan": "digest", "reason": "why"}`, err)
+			} else {
+				_, err = o.answer(ctx, k.outcome, a, "signal")
+			}
+			if err != nil {
+				o.refused(ctx, k.name, a, err)
+			}
+		})
+	}
+	return events
+}
+
+// decode reads the JSON payload of a signal; none is an empty object.
+func decode(raw converter.RawValue, into any) error {
+	p := raw.Payload()
+	if p == nil || len(p.GetData()) == 0 {
+		return nil
+	}
+	return json.Unmarshal(p.GetData(), into)
+}
+
+// settle works out the state, after something has changed that it depends on.
+func (o *operation) settle(ctx workflow.Context) {
+	switch {
+	case o.State == Undoing:
+	case o.Control != nil && (o.atGate || o.Approval.waiting()):
+		o.State = Paused
+	case o.Control != nil:
+		o.State = Pausing
+	case o.Approval.waiting():
+		o.State = Waiting
+	default:
+		o.State = Running
+	}
+	o.show(ctx)
+}
+
+// gate waits while the operation is paused. Nothing may be in work.
+func (o *operation) gate(ctx workflow.Context) error {
+	if o.pauseWanted() {
+		o.atGate = true
+		o.settle(ctx)
+		defer func() { o.atGate = false }()
+	}
+	return workflow.Await(ctx, func() bool { return !o.pauseWanted() })
+}
+
+func (o *operation) pauseWanted() bool { return o.Control != nil }
+
+// step runs a short activity and reads its result into out (nil: none); see
+// [operation.run].
+func (o *operation) step(ctx workflow.Context, summary string, out any, activity any, args ...any) error {
+	return o.run(ctx, steps(ctx, summary), out, activity, args...)
+}
+
+// run runs an activity with the options of a context made from ctx, and reads
+// its result into out (nil: none). A pause stops it at a safe point; afterwards
+// it is started again and, as after the death of its worker, finds what it had
+// done.
+func (o *operation) run(ctx, options workflow.Context, out any, activity any, args ...any) error {
+	for {
+		if err := o.gate(ctx); err != nil {
+			return err
+		}
+		work, stop := workflow.WithCancel(options)
+		f := workflow.ExecuteActivity(work, activity, args...)
+		if err := workflow.Await(ctx, func() bool { return f.IsReady() || o.pauseWanted() }); err == nil && !f.IsReady() {
+			stop()
+		}
+		err := f.Get(ctx, out)
+		stop()
+		if err == nil || !o.pauseWanted() || ctx.Err() != nil || !stoppedByUs(err) {
+			return err
+		}
+	}
+}
+
+// undo runs a short activity that puts something back. Neither a pause nor a
+// cancel, be it the second one, stops it half way.
+func (o *operation) undo(ctx workflow.Context, summary string, out any, activity any, args ...any) error {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	before := o.State
+	o.State = Undoing
+	o.show(ctx)
+	err := workflow.ExecuteActivity(steps(ctx, summary), activity, args...).Get(ctx, out)
+	o.State = before
+	o.settle(ctx)
+	return err
+}
+
+// stoppedByUs tells whether an activity ended because it was told to, or
+// because its worker died while it was being told.
+func stoppedByUs(err error) bool {
+	var timeout *temporal.TimeoutError
+	return canceled(err) || errors.As(err, &timeout)
+}
+
+func orSomebody(name string) string {
+	if name == "" {
+		return "somebody"
+	}
+	return name
+}

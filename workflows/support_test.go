@@ -1,0 +1,206 @@
+package workflows
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/config"
+)
+
+// world is Temporal's test environment with activities that say that they were
+// called, and do more where a test wants it.
+type world struct {
+	*testsuite.TestWorkflowEnvironment
+	t *testing.T
+	// digests are those of the plans, by round; the last one stays.
+	digests []string
+	// on is called once when an activity of that name begins; what it returns
+	// is done in its place. Names are those in calls.
+	on map[string]func(ctx context.Context) error
+
+	mu    sync.Mutex
+	calls []string
+	over  chan struct{}
+}
+
+const (
+	digestA = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+	digestB = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+)
+
+func newWorld(t *testing.T) *world {
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	w := &world{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, digests: []string{digestA},
+		on: map[string]func(context.Context) error{}, over: make(chan struct{})}
+	t.Cleanup(func() { close(w.over) })
+	w.SetTestTimeout(30 * time.Second)
+	w.act("RunningParts", func(context.Context) (activities.RunningParts, error) { return activities.RunningParts{}, nil })
+
+	w.act("PlanRestore", func(ctx context.Context, _ activities.RestoreRequest, round int) (activities.RestorePlan, error) {
+		p := activities.RestorePlan{Key: fmt.Sprintf("plan-%d", round), Digest: w.digests[min(round, len(w.digests)-1)], Groups: 2, Parts: 3,
+			Total: activities.Amount{Records: 300, Bytes: 3000, Partitions: 3}}
+		p.Proposal = activities.Proposal{Key: p.Key, Digest: p.Digest, Summary: "restore it"}
+		return p, w.do(ctx, "PlanRestore")
+	})
+	w.act("PrepareTargets", func(ctx context.Context, _ activities.RestoreRequest, p activities.RestorePlan) (activities.RestoreTargets, error) {
+		return activities.RestoreTargets{Created: 2}, w.do(ctx, "PrepareTargets "+p.Key)
+	})
+	w.act("RestorePart", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, part int) (activities.Amount, error) {
+		return activities.Amount{Records: 100, Bytes: 1000, Partitions: 1}, w.do(ctx, fmt.Sprintf("RestorePart %d", part))
+	})
+	w.act("MapOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan) (activities.RestoredRecords, error) {
+		return activities.RestoredRecords{Total: activities.Amount{Records: 300}, Mapping: "mapping"}, w.do(ctx, "MapOffsets")
+	})
+	w.act("ReleaseTargets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, failed bool) (activities.ReleasedTargets, error) {
+		return activities.ReleasedTargets{}, w.do(ctx, fmt.Sprintf("ReleaseTargets failed=%v", failed))
+	})
+	w.act("SnapshotOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan) (activities.OffsetSnapshot, error) {
+		return activities.OffsetSnapshot{Key: "snapshot"}, w.do(ctx, "SnapshotOffsets")
+	})
+	w.act("ResetOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, _ activities.OffsetSnapshot) (activities.ResetOffsets, error) {
+		return activities.ResetOffsets{Groups: 2, Offsets: 6}, w.do(ctx, "ResetOffsets")
+	})
+	w.act("RestoreOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, _ activities.OffsetSnapshot) error {
+		return w.do(ctx, "RestoreOffsets")
+	})
+
+	w.act("PlanBackup", func(ctx context.Context, _ activities.BackupRequest) (activities.BackupPlan, error) {
+		return activities.BackupPlan{Key: "plan", Digest: digestA, Parts: 3, Topics: 1, Total: activities.Amount{Records: 300, Bytes: 3000, Partitions: 3}}, w.do(ctx, "PlanBackup")
+	})
+	w.act("CopyPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int) (activities.Amount, error) {
+		return activities.Amount{Records: 100}, w.do(ctx, fmt.Sprintf("CopyPart %d", part))
+	})
+	w.act("CompleteBackup", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan) (activities.BackupReport, error) {
+		return activities.BackupReport{Manifest: "manifest"}, w.do(ctx, "CompleteBackup")
+	})
+	return w
+}
+
+func (w *world) act(name string, fn any) {
+	w.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
+}
+
+func (w *world) do(ctx context.Context, name string) error {
+	w.mu.Lock()
+	w.calls = append(w.calls, name)
+	on := w.on[name]
+	delete(w.on, name)
+	w.mu.Unlock()
+	if on == nil {
+		return nil
+	}
+	return on(ctx)
+}
+
+// hang makes an activity, the first time that it begins, do something and then
+// not return before it is stopped.
+func (w *world) hang(name string, do func()) {
+	w.on[name] = func(ctx context.Context) error {
+		do()
+		select {
+		case <-ctx.Done():
+		case <-w.over:
+		}
+		return ctx.Err()
+	}
+}
+
+// refuse makes an activity fail for good.
+func (w *world) refuse(name string) {
+	w.on[name] = func(context.Context) error {
+		return temporal.NewNonRetryableApplicationError("it does not work", activities.Refused, nil)
+	}
+}
+
+// count is how many calls begin with a name.
+func (w *world) count(name string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.calls {
+		if strings.HasPrefix(c, name) {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *world) called(name string) bool { return w.count(name) > 0 }
+
+// wantCalls compares the calls made, those of parts sorted.
+func (w *world) wantCalls(want ...string) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Equal(w.calls, want) {
+		w.t.Errorf("activities:\n  %q\nwant:\n  %q", w.calls, want)
+	}
+}
+
+func (w *world) progress() Progress {
+	w.t.Helper()
+	var p Progress
+	value, err := w.QueryWorkflow(QueryProgress)
+	if err == nil {
+		err = value.Get(&p)
+	}
+	if err != nil {
+		w.t.Fatalf("query: %v", err)
+	}
+	return p
+}
+
+// after does something when the workflow has run for a time.
+func (w *world) after(d time.Duration, do func()) { w.RegisterDelayedCallback(do, d) }
+
+// given is what became of an update.
+type given struct {
+	accepted, rejected, completed bool
+	err                           error
+	decision                      activities.Decision
+}
+
+// give sends an answer as an update. Call it from after.
+func (w *world) give(name string, a Answer) *given {
+	g := new(given)
+	w.UpdateWorkflow(name, "", &testsuite.TestUpdateCallback{
+		OnAccept: func() { g.accepted = true },
+		OnReject: func(err error) { g.rejected, g.err = true, err },
+		OnComplete: func(v any, err error) {
+			g.completed, g.err = true, err
+			if d, ok := v.(activities.Decision); ok {
+				g.decision = d
+			}
+		},
+	}, a)
+	return g
+}
+
+func approval() config.Approval {
+	return config.Approval{Required: true, Approvers: []string{"alice", "bob", "carol"}, FourEyes: true, Timeout: config.Duration(time.Hour), OnTimeout: "fail"}
+}
+
+func restoreRequest() activities.RestoreRequest {
+	r := activities.RestoreRequest{BackupID: "b"}
+	r.Requester = "carol"
+	r.Options.MaxConcurrentParts = 1
+	return r
+}
+
+func gatedRestore() activities.RestoreRequest {
+	r := restoreRequest()
+	r.Approval = approval()
+	return r
+}
