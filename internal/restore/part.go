@@ -117,11 +117,18 @@ func (f *Filler) Fill(ctx context.Context, plan *Plan, part int) (Amount, error)
 		return sent.amount(), err
 	}
 	result.Part = part
+	ids := make([]kafka.TopicID, len(fills))
 	for i := range fills {
 		t := &fills[i]
+		ids[i] = t.TopicID
 		result.Partitions = append(result.Partitions, PartitionResult{
 			Topic: t.Topic, Partition: t.Partition, Begin: t.Begin, Records: sent.ranks[i], Bytes: t.bytes,
 		})
+	}
+	if f.Options.AllowForeignWrites {
+		if err := f.findPieces(ctx, targets, result.Partitions, ids); err != nil {
+			return sent.amount(), err
+		}
 	}
 	_, _, err = repository.AdoptDocument(ctx, f.Repository, plan.object(doneName(part)), &result)
 	return result.amount(), err
