@@ -62,6 +62,11 @@ func TestWatch(t *testing.T) {
 	if r := runProgram(t, f.install, "watch", "x"); r.code != ExitDone || r.out != "n: 1\n" {
 		t.Errorf("unknown type: code %d, %q, %q", r.code, r.out, r.err)
 	}
+	f = newFakeService().ended("just text", nil)
+	f.typeName = "SomethingNew"
+	if r := runProgram(t, f.install, "watch", "x", "-o", "json"); r.code != ExitDone || r.out != "\"just text\"\n" {
+		t.Errorf("unknown type: code %d, %q, %q", r.code, r.out, r.err)
+	}
 	if r := runProgram(t, f.install, "watch", "missing"); r.code != ExitFailed {
 		t.Errorf("missing: code %d, %q", r.code, r.err)
 	}

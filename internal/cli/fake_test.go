@@ -42,6 +42,7 @@ type fakeService struct {
 	typeName string
 	listed   []*workflowpb.WorkflowExecutionInfo
 
+	away   bool          // the first wait for the end finds the service away
 	looks  int           // how often the operation was described
 	end    chan struct{} // closed: the operation has ended
 	result any
@@ -85,6 +86,13 @@ func (r fakeRun) Get(ctx context.Context, value any) error {
 		return ctx.Err()
 	case <-r.f.end:
 	}
+	r.f.mu.Lock()
+	away := r.f.away
+	r.f.away = false
+	r.f.mu.Unlock()
+	if away {
+		return serviceerror.NewUnavailable("connection refused")
+	}
 	if r.f.err != nil {
 		return r.f.err
 	}
@@ -122,6 +130,9 @@ func (v fakeValue) Get(value any) error {
 func (f *fakeService) QueryWorkflow(context.Context, string, string, string, ...any) (converter.EncodedValue, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.away {
+		return nil, serviceerror.NewUnavailable("connection refused")
+	}
 	if f.progress == nil {
 		return nil, errors.New("no poller seen for task queue recently")
 	}

@@ -2,10 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/workflows"
@@ -48,8 +51,17 @@ func (f *follower) follow(ctx context.Context, wait func(context.Context) (outco
 	}
 	ended := make(chan ending, 1)
 	go func() {
-		o, err := wait(ctx)
-		ended <- ending{o, err}
+		for {
+			o, err := wait(ctx)
+			if !away(err) || ctx.Err() != nil {
+				ended <- ending{o, err}
+				return
+			}
+			select { // the service is away, the operation is not
+			case <-ctx.Done():
+			case <-time.After(lookEvery):
+			}
+		}
 	}()
 	looking, stop := context.WithCancel(ctx)
 	looked := make(chan struct{})
@@ -79,6 +91,16 @@ func (f *follower) follow(ctx context.Context, wait func(context.Context) (outco
 		}
 		return e.outcome, e.err
 	}
+}
+
+// away tells whether an error says that the Temporal service does not answer
+// just now: it restarts, or the network is broken. What it carries goes on.
+func away(err error) bool {
+	var unavailable *serviceerror.Unavailable
+	var deadline *serviceerror.DeadlineExceeded
+	var exhausted *serviceerror.ResourceExhausted
+	var workflow *temporal.WorkflowExecutionError
+	return !errors.As(err, &workflow) && (errors.As(err, &unavailable) || errors.As(err, &deadline) || errors.As(err, &exhausted))
 }
 
 // last shows how the operation ended, if its workers still say so.
@@ -158,6 +180,9 @@ func (f *follower) waiting(ctx context.Context, began time.Time) string {
 		return f.noWorkers
 	case now.Sub(heard) < silence:
 		return ""
+	case away(f.unheard):
+		return fmt.Sprintf("no answer from Temporal at %s for %s; the operation goes on when it is back (%v)",
+			f.conn.profile, now.Sub(heard).Round(time.Second), f.unheard)
 	default:
 		return fmt.Sprintf("no answer from a worker for %s (%v)", now.Sub(heard).Round(time.Second), explain(f.unheard))
 	}

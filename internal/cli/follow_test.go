@@ -180,3 +180,23 @@ func TestRetriesAreShown(t *testing.T) {
 		t.Errorf("got %q", v.line())
 	}
 }
+
+// The Temporal service may restart: neither is the operation said to have
+// failed, nor is its end missed.
+func TestServiceThatIsAwayIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeService()
+		f.away = true
+		following(t, f, func(second int, v view) {
+			if said := strings.Contains(v.Waiting, "no answer from Temporal at"); second <= 12 && said != (second >= 10) {
+				t.Errorf("after %d s: %q", second, v.Waiting)
+			}
+			if second == 12 {
+				close(f.end)
+			}
+		})
+		if f.away {
+			t.Error("the end was not waited for")
+		}
+	})
+}

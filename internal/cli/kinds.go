@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 
 	"go.temporal.io/sdk/client"
@@ -45,14 +46,13 @@ func kindOf(typeName string) kind {
 // resultOf waits for the end of a workflow and reads its result.
 func resultOf[R outcome](ctx context.Context, run client.WorkflowRun) (outcome, error) {
 	var r R
-	if err := run.Get(ctx, &r); err != nil {
-		return nil, err
-	}
-	return r, nil
+	err := run.Get(ctx, &r)
+	return r, err
 }
 
-// anyReport is the result of a workflow that this program does not know.
-type anyReport map[string]any
+// anyReport is the result of a workflow that this program does not know: its
+// JSON.
+type anyReport struct{ json.RawMessage }
 
-func (r anyReport) Text(w io.Writer) error { return render.WriteYAML(w, map[string]any(r)) }
+func (r anyReport) Text(w io.Writer) error { return render.WriteYAML(w, r.RawMessage) }
 func (r anyReport) code() int              { return ExitDone }
