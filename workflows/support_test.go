@@ -33,6 +33,9 @@ type world struct {
 	mu    sync.Mutex
 	calls []string
 	over  chan struct{}
+	// stopped is closed when the workflow stops an activity. (The environment
+	// does not end the activity's context.)
+	stopped chan struct{}
 }
 
 const (
@@ -44,7 +47,8 @@ func newWorld(t *testing.T) *world {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	w := &world{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, digests: []string{digestA},
-		on: map[string]func(context.Context) error{}, over: make(chan struct{})}
+		on: map[string]func(context.Context) error{}, over: make(chan struct{}), stopped: make(chan struct{})}
+	w.SetOnActivityCanceledListener(func(*activity.Info) { close(w.stopped) })
 	t.Cleanup(func() { close(w.over) })
 	w.SetTestTimeout(30 * time.Second)
 	w.act("RunningParts", func(context.Context) (activities.RunningParts, error) { return activities.RunningParts{}, nil })
@@ -111,10 +115,10 @@ func (w *world) hang(name string, do func()) {
 	w.on[name] = func(ctx context.Context) error {
 		do()
 		select {
-		case <-ctx.Done():
+		case <-w.stopped:
 		case <-w.over:
 		}
-		return ctx.Err()
+		return temporal.NewCanceledError()
 	}
 }
 

@@ -1,0 +1,256 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+)
+
+// runs are the operations and the activities in which a pause or a cancel can
+// meet them, in order.
+var runs = []struct {
+	name     string
+	workflow any
+	request  any
+	steps    []string
+}{
+	{"restore", Restore, restoreRequest(), []string{"PlanRestore", "PrepareTargets plan-0", "RestorePart 1", "MapOffsets", "SnapshotOffsets", "ResetOffsets"}},
+	{"backup", Backup, backupRequest(), []string{"PlanBackup", "CopyPart 1", "CompleteBackup"}},
+}
+
+func backupRequest() activities.BackupRequest {
+	r := activities.BackupRequest{BackupID: "b"}
+	r.Options.MaxConcurrentParts = 1
+	return r
+}
+
+// A pause stops what is in work, nothing begins while it lasts, and afterwards
+// it is done again and the operation completes.
+func TestPauseInEachPhase(t *testing.T) {
+	for _, run := range runs {
+		for _, step := range run.steps {
+			t.Run(run.name+" "+step, func(t *testing.T) {
+				w := newWorld(t)
+				var during Progress
+				var calls int
+				w.hang(step, func() { w.SignalWorkflow(SignalPause, Control{By: "dave", Reason: "peak hours"}) })
+				w.after(30*time.Hour, func() {
+					during, calls = w.progress(), len(w.calls)
+					w.SignalWorkflow(SignalResume, Control{By: "dave"})
+				})
+				w.ExecuteWorkflow(run.workflow, run.request)
+				if err := w.GetWorkflowError(); err != nil {
+					t.Fatal(err)
+				}
+				if during.State != Paused || during.Control == nil || during.Control.By != "dave" || during.Control.Reason != "peak hours" {
+					t.Errorf("while paused: %s, %+v", during.State, during.Control)
+				}
+				if w.count(step) != 2 || w.calls[calls] != step || w.calls[calls-1] != step {
+					t.Errorf("%s was stopped at call %d of %q", step, calls, w.calls)
+				}
+				if p := w.progress(); p.State != Finished {
+					t.Errorf("at the end it is %s", p.State)
+				}
+			})
+		}
+	}
+}
+
+// A cancel stops what is in work, puts back what is to be put back, begins
+// nothing else, and says what was done and what was not; a second cancel does
+// not stop the putting back.
+func TestCancelInEachPhase(t *testing.T) {
+	cancels := map[string]func(*world){
+		"request": func(w *world) { w.CancelWorkflow() },
+		"signal":  func(w *world) { w.SignalWorkflow(SignalCancel, Control{By: "dave", Reason: "wrong cluster"}) },
+	}
+	for _, run := range runs {
+		for i, step := range run.steps {
+			for how, cancel := range cancels {
+				t.Run(run.name+" "+step+" "+how, func(t *testing.T) {
+					w := newWorld(t)
+					w.hang(step, func() { cancel(w) })
+					again := func() { w.CancelWorkflow(); cancel(w); w.SignalWorkflow(SignalPause, nil) }
+					w.meanwhile("ReleaseTargets failed=true", again)
+					w.meanwhile("RestoreOffsets", again)
+					w.ExecuteWorkflow(run.workflow, run.request)
+					var c *temporal.CanceledError
+					if err := w.GetWorkflowError(); !errors.As(err, &c) {
+						t.Fatalf("error is %v, want a cancellation", err)
+					}
+					var left Left
+					if err := c.Details(&left); err != nil {
+						t.Fatal(err)
+					}
+					if how == "signal" && (left.By == nil || left.By.By != "dave" || left.By.Reason != "wrong cluster") {
+						t.Errorf("cancelled by %+v", left.By)
+					}
+					if len(left.NotDone) == 0 || left.Phase == "" {
+						t.Errorf("it does not say what was not done: %+v", left)
+					}
+					for _, later := range run.steps[i+1:] {
+						if w.called(later) {
+							t.Errorf("%s was begun after the cancel: %q", later, w.calls)
+						}
+					}
+					if run.name == "restore" {
+						w.wantPutBack(i, left)
+					}
+					if p := w.progress(); p.State != Cancelled {
+						t.Errorf("at the end it is %s", p.State)
+					}
+				})
+			}
+		}
+	}
+}
+
+// wantPutBack checks what a restore that was cancelled in its step i put back.
+func (w *world) wantPutBack(i int, left Left) {
+	w.t.Helper()
+	released, want := w.count("ReleaseTargets"), 0
+	if i >= 1 {
+		want = 1
+	}
+	if released != want {
+		w.t.Errorf("the topic configurations were put back %d times, want %d: %q", released, want, w.calls)
+	}
+	if failed := w.called("ReleaseTargets failed=true"); failed != (i >= 1 && i <= 3) {
+		w.t.Errorf("ReleaseTargets was told failed=%v: %q", failed, w.calls)
+	}
+	if back := w.called("RestoreOffsets"); back != (i == 5) {
+		w.t.Errorf("offsets put back: %v: %q", back, w.calls)
+	}
+	if i == 5 && !strings.Contains(strings.Join(left.Undid, "\n"), "snapshot") {
+		w.t.Errorf("it does not say that the offsets were put back: %+v", left)
+	}
+	if i >= 2 && len(left.Did) == 0 {
+		w.t.Errorf("it does not say what stays: %+v", left)
+	}
+}
+
+// meanwhile does something while an activity is in work, which then goes on
+// to its end.
+func (w *world) meanwhile(name string, do func()) {
+	w.on[name] = func(ctx context.Context) error {
+		do()
+		return nil
+	}
+}
+
+// A pause and a cancel while the plan waits for approval.
+func TestPauseWhileWaiting(t *testing.T) {
+	w := newWorld(t)
+	var paused, approved Progress
+	w.after(time.Minute, func() { w.SignalWorkflow(SignalPause, Control{By: "dave"}) })
+	w.after(2*time.Minute, func() {
+		paused = w.progress()
+		w.give(Approve, Answer{By: "alice", Plan: digestA})
+	})
+	w.after(3*time.Minute, func() {
+		approved = w.progress()
+		if w.called("PrepareTargets") {
+			t.Error("it went on although it is paused")
+		}
+		w.SignalWorkflow(SignalResume, nil)
+	})
+	w.ExecuteWorkflow(Restore, gatedRestore())
+	w.report()
+	if paused.State != Paused || !paused.Approval.waiting() {
+		t.Errorf("paused: %s %+v", paused.State, paused.Approval)
+	}
+	if approved.State != Paused || approved.Approval.Decision == nil {
+		t.Errorf("approved while paused: %s %+v", approved.State, approved.Approval)
+	}
+}
+
+func TestCancelWhileWaiting(t *testing.T) {
+	w := newWorld(t)
+	w.after(time.Minute, func() { w.CancelWorkflow() })
+	w.ExecuteWorkflow(Restore, gatedRestore())
+	var left Left
+	var c *temporal.CanceledError
+	if err := w.GetWorkflowError(); !errors.As(err, &c) || c.Details(&left) != nil {
+		t.Fatalf("error is %v", err)
+	}
+	if fmt.Sprint(left.NotDone) != "[nothing was changed]" || left.Phase != "collect" {
+		t.Errorf("left: %+v", left)
+	}
+	w.wantCalls("PlanRestore")
+}
+
+func TestCancelWhilePaused(t *testing.T) {
+	for _, run := range runs {
+		for i, step := range run.steps {
+			t.Run(run.name+" "+step, func(t *testing.T) {
+				w := newWorld(t)
+				w.hang(step, func() { w.SignalWorkflow(SignalPause, nil) })
+				w.after(time.Hour, func() { w.CancelWorkflow() })
+				w.ExecuteWorkflow(run.workflow, run.request)
+				if err := w.GetWorkflowError(); !canceled(err) {
+					t.Errorf("error is %v, want a cancellation", err)
+				}
+				if n := w.count(step); n != 1 {
+					t.Errorf("%s was begun %d times", step, n)
+				}
+				for _, later := range run.steps[i+1:] {
+					if w.called(later) {
+						t.Errorf("%s was begun after the cancel: %q", later, w.calls)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A failure in each step says so, puts back what is to be put back, and does
+// not look like a cancel.
+func TestFailureInEachPhase(t *testing.T) {
+	for _, run := range runs {
+		for i, step := range run.steps {
+			t.Run(run.name+" "+step, func(t *testing.T) {
+				w := newWorld(t)
+				w.refuse(step)
+				w.ExecuteWorkflow(run.workflow, run.request)
+				err := w.GetWorkflowError()
+				wantType(t, rootOf(err), activities.Refused)
+				p := w.progress()
+				if p.State != Failed || len(p.Left.NotDone) == 0 {
+					t.Errorf("at the end it is %s and leaves %+v", p.State, p.Left)
+				}
+				if run.name == "restore" {
+					w.wantPutBack(i, p.Left)
+				}
+			})
+		}
+	}
+}
+
+// rootOf is the application error at the bottom.
+func rootOf(err error) error {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if app, ok := e.(*temporal.ApplicationError); ok {
+			err = app
+		}
+	}
+	return err
+}
+
+// Offsets that cannot be put back are said so, with the snapshot's name.
+func TestUndoFails(t *testing.T) {
+	w := newWorld(t)
+	w.refuse("ResetOffsets")
+	w.refuse("RestoreOffsets")
+	w.ExecuteWorkflow(Restore, restoreRequest())
+	wantType(t, w.GetWorkflowError(), "UndoFailed")
+	if left := fmt.Sprint(w.progress().Left.NotDone); !strings.Contains(left, "snapshot") {
+		t.Errorf("it does not name the snapshot: %s", left)
+	}
+}
