@@ -65,6 +65,7 @@ func kindOf(err error) string {
 		secret     *config.SecretError
 		connect    *kafka.ConnectError
 		exists     *backup.ExistsError
+		pruned     *repository.PrunedError
 		unknown    *restore.UnknownBackupError
 		against    *restore.PlanError
 		recreated  *restore.RecreatedError
@@ -86,7 +87,7 @@ func kindOf(err error) string {
 			return Exists
 		}
 		return Configuration
-	case errors.As(err, &exists):
+	case errors.As(err, &exists), errors.As(err, &pruned):
 		return Exists
 	case errors.As(err, &unknown):
 		return NotFound

@@ -57,6 +57,9 @@ func Complete(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 			return nil, err
 		}
 	}
+	if err := repo.CheckPruned(ctx, plan.BackupID); err != nil {
+		return nil, err
+	}
 	m.FinishedAt = time.Now().UTC().Truncate(time.Millisecond)
 	_, err = repo.WriteManifest(ctx, m)
 	if errors.Is(err, repository.ErrExists) {

@@ -130,6 +130,9 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	if err := repository.CheckID(req.BackupID); err != nil {
 		return nil, repository.ObjectRef{}, err
 	}
+	if err := repo.CheckPruned(ctx, req.BackupID); err != nil {
+		return nil, repository.ObjectRef{}, err
+	}
 	complete, err := repo.Exists(ctx, repository.ManifestKey(req.BackupID))
 	if err != nil {
 		return nil, repository.ObjectRef{}, err
@@ -139,7 +142,7 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	ref, err := repo.ReadDocument(ctx, repository.PlanKey(req.BackupID), &plan)
 	switch {
 	case err == nil && plan.Request == digest && (!complete || plan.WorkflowID == req.WorkflowID && req.WorkflowID != ""):
-		return &plan, ref, nil
+		return &plan, ref, checkPrevious(ctx, repo, &plan)
 	case err == nil || complete:
 		return nil, ref, &ExistsError{BackupID: req.BackupID, Complete: complete}
 	case !errors.Is(err, repository.ErrNotFound):
@@ -154,7 +157,32 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	if err == nil && made.Request != digest {
 		err = &ExistsError{BackupID: req.BackupID}
 	}
+	if err == nil {
+		err = checkPrevious(ctx, repo, made)
+	}
 	return made, ref, err
+}
+
+// checkPrevious makes sure that prune has not given up the backup that a plan
+// adds to. Prune marks a backup first and then looks for plans that add to it;
+// here the plan is there first. So at least one of the two sees the other.
+func checkPrevious(ctx context.Context, repo *repository.Repository, plan *Plan) error {
+	if plan.Previous == "" {
+		return nil
+	}
+	err := repo.CheckPruned(ctx, plan.Previous)
+	if err == nil {
+		// Or it is all over already.
+		var complete bool
+		if complete, err = repo.Exists(ctx, repository.ManifestKey(plan.Previous)); err == nil && !complete {
+			err = &repository.PrunedError{BackupID: plan.Previous}
+		}
+	}
+	var pruned *repository.PrunedError
+	if errors.As(err, &pruned) {
+		return fmt.Errorf("backup %q was planned to add to a backup that is being pruned (choose another backup_id): %w", plan.BackupID, err)
+	}
+	return err
 }
 
 // ReadPlan reads the plan of a backup run.

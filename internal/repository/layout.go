@@ -18,6 +18,10 @@ const (
 	SnapshotsPrefix = "offset-snapshots/"
 	// OperationsPrefix is where plans, mappings and reports of operations are.
 	OperationsPrefix = "operations/"
+	// HoldsPrefix is where the holds on backups are.
+	HoldsPrefix = "holds/"
+	// PrunedPrefix is where the marks of pruned backups are.
+	PrunedPrefix = "pruned/"
 )
 
 // MaxParts and MaxSegments are how many parts a backup and segments a part can have: their numbers
@@ -89,6 +93,12 @@ func ParseSegmentKey(key string) (backupID string, part, sequence int, ok bool) 
 	}
 	return elements[1], part, sequence, true
 }
+
+// HoldKey is a hold on a backup.
+func HoldKey(backupID, name string) string { return HoldsPrefix + backupID + "/" + name + ".json" }
+
+// PrunedKey marks a backup as given up.
+func PrunedKey(backupID string) string { return PrunedPrefix + backupID + ".json" }
 
 // SnapshotKey is an offset snapshot.
 func SnapshotKey(snapshotID string) string { return SnapshotsPrefix + snapshotID + ".json" }

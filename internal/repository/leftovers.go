@@ -40,6 +40,12 @@ type LeftoverOptions struct {
 	// Keep are ids of backups whose index counts although they have no manifest any more: the
 	// previous backup of each running one, whose segments the running one will name.
 	Keep []string
+	// Marked are ids of backups that were given up (Repository.Pruned): they count as that however
+	// young they are. One that has a manifest is complete all the same.
+	Marked []string
+	// Without are ids of backups to be regarded as marked and without a manifest. It is for planning
+	// only: what a prune that drops them would find.
+	Without []string
 }
 
 // Leftovers calls fn for each object below backups/ and data/ that is not needed: not named by any
@@ -64,10 +70,14 @@ func (r *Repository) leftovers(ctx context.Context, o LeftoverOptions, fn func(L
 		return err
 	}
 	used := usage{documents: map[string]bool{}, segments: map[segmentID]struct{}{}, numbers: map[string]int32{}}
-	complete := map[string]bool{}
+	complete, without, marked := map[string]bool{}, setOf(o.Without), setOf(o.Marked, o.Without)
 	for i := range backups {
 		b := &backups[i]
 		switch {
+		case without[b.ID]:
+			if slices.Contains(o.Keep, b.ID) {
+				err = used.addShardsOf(ctx, r, b.ID)
+			}
 		case b.Err != nil:
 			return fmt.Errorf("backup %q has a manifest that cannot be used, so it is not known what it needs: %w", b.ID, b.Err)
 		case b.Complete():
@@ -84,6 +94,9 @@ func (r *Repository) leftovers(ctx context.Context, o LeftoverOptions, fn func(L
 	alive := func(id string) (bool, error) {
 		if slices.Contains(o.Running, id) || slices.Contains(o.Keep, id) {
 			return true, nil
+		}
+		if marked[id] {
+			return false, nil
 		}
 		for _, prefix := range []string{BackupPrefix(id), DataKey(id)} {
 			err := r.each(ctx, &blob.ListOptions{Prefix: prefix}, func(object *blob.ListObject) error {
@@ -119,7 +132,7 @@ func (r *Repository) leftovers(ctx context.Context, o LeftoverOptions, fn func(L
 					return nil
 				}
 			}
-			if used.has(object.Key) || object.ModTime.After(before) {
+			if used.has(object.Key) || object.ModTime.After(before) && (complete[id] || !marked[id]) {
 				return nil
 			}
 			return fn(Leftover{Key: object.Key, Size: object.Size, ModTime: object.ModTime, Reason: reason})
@@ -129,6 +142,16 @@ func (r *Repository) leftovers(ctx context.Context, o LeftoverOptions, fn func(L
 		}
 	}
 	return nil
+}
+
+func setOf(lists ...[]string) map[string]bool {
+	set := map[string]bool{}
+	for _, list := range lists {
+		for _, s := range list {
+			set[s] = true
+		}
+	}
+	return set
 }
 
 // errYoung ends a listing.

@@ -85,7 +85,9 @@ func Apply(p Policy, backups []Backup) []Verdict {
 }
 
 func (p Policy) judge(newestFirst []*Verdict) {
-	keep := func(v *Verdict, format string, args ...any) { v.Reasons = append(v.Reasons, fmt.Sprintf(format, args...)) }
+	keep := func(v *Verdict, format string, args ...any) {
+		v.Reasons = append(v.Reasons, fmt.Sprintf(format, args...))
+	}
 	newest := newestFirst[0]
 	keep(newest, Newest)
 	if p.Empty() {
