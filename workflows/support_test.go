@@ -48,7 +48,8 @@ func newWorld(t *testing.T) *world {
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	w := &world{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, digests: []string{digestA},
 		on: map[string]func(context.Context) error{}, over: make(chan struct{}), stopped: make(chan struct{})}
-	w.SetOnActivityCanceledListener(func(*activity.Info) { close(w.stopped) })
+	stop := sync.OnceFunc(func() { close(w.stopped) })
+	w.SetOnActivityCanceledListener(func(*activity.Info) { stop() })
 	t.Cleanup(func() { close(w.over) })
 	w.SetTestTimeout(30 * time.Second)
 	w.act("RunningParts", func(context.Context) (activities.RunningParts, error) { return activities.RunningParts{}, nil })
