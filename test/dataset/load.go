@@ -65,7 +65,7 @@ func Load(ctx context.Context, b Bulk) (int64, error) {
 			cancel(fmt.Errorf("dataset: produce to %s: %w", b.Topic, err))
 		}
 	}
-	models := modelValues(b.RecordBytes)
+	values := modelValues(b.RecordBytes)
 	start := time.Now()
 	total := b.Bytes / int64(b.RecordBytes)
 	for i := range total {
@@ -76,7 +76,7 @@ func Load(ctx context.Context, b Bulk) (int64, error) {
 		text := make([]byte, 16+b.RecordBytes)
 		digits(text[:16], i)
 		value := text[16:]
-		copy(value, models[i%int64(len(models))])
+		copy(value, values[i%int64(len(values))])
 		copy(value[len(valueHead):], text[:16]) // no value repeats
 		cl.Produce(ctx, &kgo.Record{
 			Topic: b.Topic, Partition: int32(i / 64 % int64(b.Partitions)),
@@ -91,13 +91,34 @@ func Load(ctx context.Context, b Bulk) (int64, error) {
 
 const valueHead = `{"id":"`
 
-// modelValues makes 1,024 JSON values of exactly size bytes, whose id is to be
-// filled in after valueHead.
+// models is how many different values there are. They repeat, but so far apart
+// that no batch and no block of a segment holds one twice, over 8 partitions
+// and more: otherwise compressing would find whole records again, and be many
+// times faster and better than on any real topic.
+const models = 32 << 10
+
+// modelValues makes JSON values of exactly size bytes, whose id is to be
+// filled in after valueHead. They must not be changed.
 func modelValues(size int) [][]byte {
+	modelsMade.Lock()
+	defer modelsMade.Unlock()
+	if modelsMade.size != size {
+		modelsMade.size, modelsMade.values = size, makeModels(size)
+	}
+	return modelsMade.values
+}
+
+var modelsMade struct {
+	sync.Mutex
+	size   int
+	values [][]byte
+}
+
+func makeModels(size int) [][]byte {
 	random := rand.New(rand.NewPCG(7, 7))
 	words := []string{"pending", "shipped", "delivered", "returned", "express", "standard", "warehouse", "customer", "invoice", "priority"}
-	models := make([][]byte, 1024)
-	for m := range models {
+	values := make([][]byte, models)
+	for m := range values {
 		v := fmt.Appendf(nil, `%s%016d","customer":"c-%06d","cents":%d,"events":[`, valueHead, 0, random.IntN(1e6), random.IntN(1e6))
 		for len(v) < size-110 { // room for one more event and the end
 			v = fmt.Appendf(v, `{"state":%q,"by":%q,"at":%d,"ref":"%x"},`,
@@ -107,9 +128,9 @@ func modelValues(size int) [][]byte {
 		for len(v) < size-2 {
 			v = append(v, 'x')
 		}
-		models[m] = append(v[:size-2], '"', '}')
+		values[m] = append(v[:size-2], '"', '}')
 	}
-	return models
+	return values
 }
 
 func digits(into []byte, n int64) {
