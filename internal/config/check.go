@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 )
 
 var (
@@ -82,6 +83,7 @@ func (d *Document) check(r *report, use Use) {
 	d.Backup.check(r, "backup")
 	d.Restore.check(r, "restore")
 	d.Approval.check(r, "approval")
+	d.Retention.check(r, "retention")
 }
 
 func (c Cluster) check(r *report, key string, needed bool) {
@@ -276,6 +278,9 @@ func (b Backup) check(r *report, key string) {
 	}
 	if b.FetchPartitionMax > b.FetchMaxBytes && b.FetchMaxBytes > 0 {
 		r.add(child(key, "fetch_max_partition_bytes"), "%v is more than fetch_max_bytes (%v)", b.FetchPartitionMax, b.FetchMaxBytes)
+	}
+	if b.CheckpointInterval < Duration(time.Second) && b.Continuous {
+		r.add(child(key, "checkpoint_interval"), "%v is too short; write 1s or more", b.CheckpointInterval)
 	}
 	if !b.IncludeConsumerGroups && len(b.ConsumerGroups.Include) > 0 {
 		r.add(child(key, "include_consumer_groups"), "groups are selected and none is captured; write true or remove consumer_groups")

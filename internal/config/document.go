@@ -31,6 +31,9 @@ type Document struct {
 	Restore  Restore `json:"restore,omitzero" doc:"How a restore is made."`
 	// Approval applies to whatever operation the document is for.
 	Approval Approval `json:"approval,omitzero" doc:"Who must approve the plan before anything is changed."`
+	// Retention is for prune.
+	Retention Retention `json:"retention,omitzero" doc:"Which backups prune keeps."`
+	Temporal  Temporal  `json:"temporal,omitzero" doc:"Where the operation is carried out."`
 
 	origin origin
 }

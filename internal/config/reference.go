@@ -23,6 +23,8 @@ func Reference() string {
 		{"backup.consumer_groups", "### backup.consumer_groups", GroupFilter{}},
 		{"restore", "## restore", Restore{}},
 		{"approval", "## approval\n\nWith `required: true` an operation makes its plan, shows it, and waits. See docs/OPERATING.md.", Approval{}},
+		{"retention", "## retention\n\nFor `prune`. A backup is kept when any rule keeps it; the newest of each cluster always is. See docs/OPERATIONS.md.", Retention{}},
+		{"temporal", "## temporal", Temporal{}},
 	}
 	for _, s := range sections {
 		fmt.Fprintf(&b, "\n%s\n\n| Key | Value | Default | |\n|---|---|---|---|\n", s.text)

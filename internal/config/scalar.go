@@ -61,19 +61,36 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
-// Duration is a time.Duration, written as 500ms, 30s, 5m or 1h30m, also in JSON.
+// Duration is a time.Duration, written as 500ms, 30s, 5m, 1h30m or 30d, also in JSON.
 type Duration time.Duration
 
+var errDuration = errors.New("write a duration with its unit, as in 500ms, 30s, 5m or 30d")
+
 func (d *Duration) setText(text string) error {
-	v, err := time.ParseDuration(text)
-	if err != nil {
-		return errors.New("write a duration with its unit, as in 500ms, 30s or 5m")
+	var whole time.Duration
+	rest := text
+	if days, after, found := strings.Cut(text, "d"); found {
+		n, err := strconv.ParseUint(days, 10, 16)
+		if err != nil {
+			return errDuration
+		}
+		whole, rest = time.Duration(n)*24*time.Hour, after
 	}
-	*d = Duration(v)
+	if rest != "" {
+		v, err := time.ParseDuration(rest)
+		if err != nil {
+			return errDuration
+		}
+		whole += v
+	}
+	if text == "" {
+		return errDuration
+	}
+	*d = Duration(whole)
 	return nil
 }
 
-func (*Duration) kind() string { return "duration (500ms, 30s, 5m)" }
+func (*Duration) kind() string { return "duration (500ms, 30s, 5m, 30d)" }
 
 // Std returns the time.Duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
