@@ -38,15 +38,20 @@ func (p *program) backup(c *cli.Context) error {
 	if doc.BackupID == "" {
 		doc.BackupID = "backup-" + time.Now().UTC().Format("20060102-150405")
 	}
+	if doc.BackupID, err = config.ExpandBackupID(doc.BackupID, time.Now().UTC(), "manual"); err != nil {
+		return usage("backup id: %v", err)
+	}
 	where := storage.Describe(doc.Storage)
 	servers := strings.Join(doc.Source.BootstrapServers, ",")
+	req := requested(c, doc)
 	return p.launch(c, operation{
+		requested: req,
 		id:      "backup/" + doc.BackupID + "/" + slug(where),
 		kind:    backupKind,
-		request: activities.BackupRequest{BackupID: doc.BackupID, Source: doc.Source, Storage: doc.Storage, Options: doc.Backup},
+		request: activities.BackupRequest{Requested: req, BackupID: doc.BackupID, Source: doc.Source, Storage: doc.Storage, Options: doc.Backup},
 		summary: fmt.Sprintf("Back up %s to %s as %s", servers, where, doc.BackupID),
 		details: markdown("Backup", doc.BackupID, "From", servers, "Topics", filterText(doc.Source.Topics),
-			"To", where, "Requested by", requester()),
+			"To", where, "Requested by", req.Requester),
 		attributes: temporalservice.Attributes{Kind: backupKind.name, BackupID: doc.BackupID, Repository: where,
 			Topics: doc.Source.Topics.Include},
 	})
@@ -97,6 +102,7 @@ func (r backupReport) Text(w io.Writer) error {
 		"Stored", fmt.Sprintf("%s (%s new)", render.Bytes(r.Stored), render.Bytes(r.NewStored)),
 		"Gaps", gaps,
 		"Took", took(r.StartedAt, r.FinishedAt, r.New.Bytes),
+		"Approval", decisionText(r.Approval),
 	)
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
@@ -98,8 +99,7 @@ func (p *program) app() *cli.App {
 	app.OnUsageError = func(c *cli.Context, err error, _ bool) error { return usageError(c, err) }
 	app.Commands = p.commands()
 	for _, c := range app.Commands {
-		c.OnUsageError = func(ctx *cli.Context, err error, _ bool) error { return usageError(ctx, err) }
-		c.HideHelpCommand = true
+		prepare(c)
 	}
 	app.Action = func(c *cli.Context) error {
 		if !c.Args().Present() {
@@ -108,6 +108,23 @@ func (p *program) app() *cli.App {
 		return unknownCommand(app, c.Args().First())
 	}
 	return app
+}
+
+// prepare gives a command and those below it what all commands have.
+func prepare(c *cli.Command) {
+	c.OnUsageError = func(ctx *cli.Context, err error, _ bool) error { return usageError(ctx, err) }
+	c.HideHelpCommand = true
+	for _, sub := range c.Subcommands {
+		prepare(sub)
+	}
+	if len(c.Subcommands) > 0 && c.Action == nil {
+		c.Action = func(ctx *cli.Context) error {
+			if !ctx.Args().Present() {
+				return cli.ShowSubcommandHelp(ctx)
+			}
+			return unknownSubcommand(c, ctx.Args().First())
+		}
+	}
 }
 
 func (p *program) commands() []*cli.Command {
@@ -126,6 +143,7 @@ func (p *program) commands() []*cli.Command {
 		p.pauseCommand(),
 		p.resumeCommand(),
 		p.cancelCommand(),
+		p.scheduleCommand(),
 		p.serverCommand(),
 		p.workerCommand(),
 	}
@@ -160,6 +178,17 @@ func unknownCommand(app *cli.App, name string) error {
 		return usage("unknown command %q; did you mean %q?", name, n)
 	}
 	return usage("unknown command %q; `kafka-backup --help` lists them", name)
+}
+
+func unknownSubcommand(c *cli.Command, name string) error {
+	var names []string
+	for _, sub := range c.Subcommands {
+		names = append(names, sub.Name)
+	}
+	if n := nearest(name, names); n != "" {
+		return usage("unknown command \"%s %s\"; did you mean \"%s %s\"?", c.Name, name, c.Name, n)
+	}
+	return usage("unknown command \"%s %s\"; there are: %s", c.Name, name, strings.Join(names, ", "))
 }
 
 // usageError words what the flag package says about wrong flags.
@@ -201,6 +230,15 @@ func flagsFirst(app *cli.App, args []string) []string {
 	if command == nil {
 		return args
 	}
+	names := 1
+	for names < len(args) {
+		sub := subcommand(command, args[names])
+		if sub == nil {
+			break
+		}
+		command = sub
+		names++
+	}
 	takesValue := map[string]bool{}
 	for _, f := range command.Flags {
 		d, ok := f.(cli.DocGenerationFlag)
@@ -208,8 +246,8 @@ func flagsFirst(app *cli.App, args []string) []string {
 			takesValue[name] = ok && d.TakesValue()
 		}
 	}
-	flags, rest := []string{args[0]}, []string(nil)
-	for i := 1; i < len(args); i++ {
+	flags, rest := slices.Clone(args[:names]), []string(nil)
+	for i := names; i < len(args); i++ {
 		a := args[i]
 		name := strings.TrimLeft(a, "-")
 		switch {
@@ -226,4 +264,13 @@ func flagsFirst(app *cli.App, args []string) []string {
 		}
 	}
 	return append(flags, rest...)
+}
+
+func subcommand(c *cli.Command, name string) *cli.Command {
+	for _, sub := range c.Subcommands {
+		if sub.HasName(name) {
+			return sub
+		}
+	}
+	return nil
 }

@@ -26,10 +26,12 @@ type kind struct {
 }
 
 var (
-	backupKind  = kind{"backup", workflows.Backup, "Backup", resultOf[backupReport]}
-	restoreKind = kind{"restore", workflows.Restore, "Restore", resultOf[restoreReport]}
+	backupKind    = kind{"backup", workflows.Backup, "Backup", resultOf[backupReport]}
+	restoreKind   = kind{"restore", workflows.Restore, "Restore", resultOf[restoreReport]}
+	validateKind  = kind{"validate", workflows.Validate, "Validate", resultOf[validateReport]}
+	scheduledKind = kind{"scheduled", workflows.Scheduled, scheduledType, resultOf[scheduledReport]}
 
-	kinds = []kind{backupKind, restoreKind}
+	kinds = []kind{backupKind, restoreKind, validateKind, scheduledKind}
 )
 
 // kindOf returns the kind with that workflow type; of a type that this program

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
@@ -102,3 +103,11 @@ func (v validation) Text(w io.Writer) error {
 	}
 	return table.Write(w)
 }
+
+// validateReport is the report of a check that a worker made.
+type validateReport struct{ activities.ValidateReport }
+
+func (validateReport) code() int { return ExitDone }
+
+// Text implements render.Value.
+func (r validateReport) Text(w io.Writer) error { return validation{&r.Report}.Text(w) }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	_ "time/tzdata" // a worker's image may have none
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"

@@ -1,0 +1,92 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/storage"
+)
+
+// ValidateRequest is which backup to check, and how thoroughly.
+type ValidateRequest struct {
+	Requested
+	Storage config.Storage `json:"storage"`
+	// BackupID is the backup; empty is the newest one that is complete.
+	BackupID string `json:"backup_id,omitempty"`
+	// Deep reads every block and record; otherwise documents and indexes are
+	// checked.
+	Deep bool `json:"deep,omitempty"`
+	// Concurrency is how many segments are read beside each other; 0 means 4.
+	Concurrency int `json:"concurrency,omitempty"`
+}
+
+// ValidateReport is what was found. Of many problems only the first are named.
+type ValidateReport struct {
+	repository.Report
+}
+
+// maxReportedProblems is how many problems a report names: it goes into the
+// workflow's history.
+const maxReportedProblems = 20
+
+// Problem says in one line what is wrong; empty when nothing is.
+func (r *ValidateReport) Problem() string {
+	if r.OK() {
+		return ""
+	}
+	text := fmt.Sprintf("backup %s is damaged: %d problems", r.BackupID, r.ProblemCount)
+	if len(r.Problems) > 0 {
+		p := r.Problems[0]
+		text += fmt.Sprintf("; the first: %s %s: %s", p.Kind, p.Key, p.Detail)
+	}
+	return text
+}
+
+// Validate are the activities of the Validate workflow.
+type Validate struct{}
+
+// ValidateBackup checks a backup. That it is damaged is a report and no error.
+func (*Validate) ValidateBackup(ctx context.Context, req ValidateRequest) (ValidateReport, error) {
+	ctx, cancel := draining(ctx)
+	defer cancel()
+	report, stop := beating(ctx)
+	defer stop()
+	found, err := validate(ctx, req, report)
+	return found, classify(ctx, err, false)
+}
+
+func validate(ctx context.Context, req ValidateRequest, report func(Watermark)) (ValidateReport, error) {
+	bucket, err := storage.Open(ctx, req.Storage)
+	if err != nil {
+		return ValidateReport{}, err
+	}
+	defer bucket.Close()
+	repo, err := repository.Open(ctx, bucket)
+	if err != nil {
+		return ValidateReport{}, err
+	}
+	id := req.BackupID
+	if id == "" {
+		latest, err := repo.LatestBackup(ctx)
+		if err != nil {
+			return ValidateReport{}, err
+		}
+		if latest == nil {
+			return ValidateReport{}, fmt.Errorf("%s has no complete backup to check: %w", storage.Describe(req.Storage), repository.ErrNotFound)
+		}
+		id = latest.BackupID
+	}
+	activity.GetLogger(ctx).Info("Checking a backup", "backup_id", id, "deep", req.Deep)
+	found, err := repo.Validate(ctx, id, repository.ValidateOptions{Deep: req.Deep, Concurrency: req.Concurrency, Progress: func(r *repository.Report) {
+		report(Watermark{Done: Amount{Records: r.Records, Bytes: r.Bytes, Partitions: r.Partitions}})
+	}})
+	if err != nil {
+		return ValidateReport{}, err
+	}
+	found.Problems = found.Problems[:min(len(found.Problems), maxReportedProblems)]
+	return ValidateReport{*found}, nil
+}

@@ -1,0 +1,223 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/schedule"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+)
+
+// ScheduledRequest is one run of a schedule: what the schedule is, and what it
+// starts. It is kept with the schedule, so no secret is in it: those of the
+// configuration are references.
+type ScheduledRequest struct {
+	// Schedule is the schedule's id.
+	Schedule string        `json:"schedule"`
+	When     schedule.When `json:"when"`
+	// Place is where the repository is, for people, and PlaceID the part of
+	// the operations' workflow ids that stands for it.
+	Place   string `json:"place"`
+	PlaceID string `json:"place_id"`
+	// Exactly one of these is set; it says what is started. The backup id of a
+	// backup may have placeholders, those of the run's time.
+	Backup   *activities.BackupRequest   `json:"backup,omitempty"`
+	Validate *activities.ValidateRequest `json:"validate,omitempty"`
+}
+
+// Kind is the kind of operation that is started.
+func (r *ScheduledRequest) Kind() string {
+	switch {
+	case r.Backup != nil:
+		return "backup"
+	case r.Validate != nil:
+		return "validate"
+	}
+	return ""
+}
+
+// requested is what is said with the operation's own request.
+func (r *ScheduledRequest) requested() activities.Requested {
+	switch {
+	case r.Backup != nil:
+		return r.Backup.Requested
+	case r.Validate != nil:
+		return r.Validate.Requested
+	}
+	return activities.Requested{}
+}
+
+// ScheduledReport is what a run of a schedule started, and when it should have.
+type ScheduledReport struct {
+	At         time.Time `json:"at"` // the time that the schedule names
+	WorkflowID string    `json:"workflow_id"`
+	RunID      string    `json:"run_id"`
+	BackupID   string    `json:"backup_id,omitempty"`
+}
+
+// Requester is who asked for the operations that a schedule starts.
+func Requester(scheduleID string) string { return "schedule " + scheduleID }
+
+// MemoOperation is the memo of a run of a schedule that names the workflow id
+// of the operation it started.
+const MemoOperation = "operation"
+
+// scheduledAt is when the schedule says that a run begins; set by the service.
+var scheduledAt = temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTime")
+
+// Scheduled is what a schedule runs: it starts the operation, as an ordinary
+// one with an ordinary workflow id, and ends as the operation ends, so that
+// the schedule's own means (overlap policy, pause on failure) work on it.
+//
+// Promise. Each run of a schedule for backups makes a backup of its own: the
+// id comes from the template and the time that the schedule names; when it is
+// taken, by a finished backup or by what is left of one, the next free of
+// id-2, id-3 ... is used.
+//
+// A cancel cancels the operation and waits until it has stopped in order.
+func Scheduled(ctx workflow.Context, req ScheduledRequest) (report ScheduledReport, err error) {
+	report.At = workflow.GetInfo(ctx).WorkflowStartTime
+	if at, ok := workflow.GetTypedSearchAttributes(ctx).GetTime(scheduledAt); ok {
+		report.At = at
+	}
+	s := &scheduled{ScheduledRequest: req, ScheduledReport: report}
+	err = s.run(ctx)
+	return s.ScheduledReport, err
+}
+
+// scheduled is a run of a schedule.
+type scheduled struct {
+	ScheduledRequest
+	ScheduledReport
+	started bool // the operation exists
+}
+
+// maxNames is how many names are tried for an operation. More than that many
+// at once is no accident.
+const maxNames = 100
+
+func (s *scheduled) run(ctx workflow.Context) error {
+	base, err := s.name(ctx)
+	if err != nil {
+		return s.failed(ctx, err)
+	}
+	for n := 1; n <= maxNames; n++ {
+		name := base
+		if s.Backup != nil {
+			var a *activities.Backup
+			if err := workflow.ExecuteActivity(steps(ctx, "find a free backup id"), a.FreeBackupID, s.Backup.Storage, base, n).Get(ctx, &name); err != nil {
+				return s.failed(ctx, err)
+			}
+		} else if n > 1 {
+			name = activities.NumberedID(base, n)
+		}
+		err := s.operate(ctx, name)
+		if !taken(err) {
+			return s.failed(ctx, err)
+		}
+	}
+	return s.failed(ctx, temporal.NewNonRetryableApplicationError(
+		fmt.Sprintf("no free name like %s was found in %d tries", base, maxNames), activities.Exists, nil))
+}
+
+// name is what the operation of this run is called, unless that is taken.
+func (s *scheduled) name(ctx workflow.Context) (string, error) {
+	template := "{{date}}T{{time}}"
+	if s.Backup != nil {
+		template = s.Backup.BackupID
+	}
+	var answer struct{ Name, Error string }
+	// The rules of time zones change: what was worked out once stays.
+	err := workflow.SideEffect(ctx, func(workflow.Context) any {
+		loc, err := s.When.Location()
+		if err == nil {
+			answer.Name, err = config.ExpandBackupID(template, s.At.In(loc), s.Schedule)
+		}
+		if err != nil {
+			answer.Error = err.Error()
+		}
+		return answer
+	}).Get(&answer)
+	if err == nil && answer.Error != "" {
+		err = temporal.NewNonRetryableApplicationError(answer.Error, activities.Configuration, nil)
+	}
+	return answer.Name, err
+}
+
+// operate starts the operation under a name and waits for its end.
+func (s *scheduled) operate(ctx workflow.Context, name string) error {
+	id := s.Kind() + "/" + name + "/" + s.PlaceID
+	attributes := temporalservice.Attributes{Kind: s.Kind(), Repository: s.Place, Requester: Requester(s.Schedule)}
+	summary := fmt.Sprintf("%s by schedule %s in %s", s.Kind(), s.Schedule, s.Place)
+	var operation, request any
+	switch {
+	case s.Backup != nil:
+		r := *s.Backup
+		r.BackupID, attributes.BackupID, attributes.Topics = name, name, r.Source.Topics.Include
+		operation, request = Backup, r
+		summary = fmt.Sprintf("Back up to %s as %s, by schedule %s", s.Place, name, s.Schedule)
+	case s.Validate != nil:
+		id = s.Kind() + "/" + s.Schedule + "/" + name + "/" + s.PlaceID
+		attributes.BackupID = s.Validate.BackupID
+		operation, request = Validate, *s.Validate
+	default:
+		return temporal.NewNonRetryableApplicationError("the schedule does not say what to start", activities.Configuration, nil)
+	}
+	options := workflow.ChildWorkflowOptions{
+		WorkflowID:            id,
+		WaitForCancellation:   true,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:         summary,
+	}
+	if s.attributes(ctx) {
+		options.TypedSearchAttributes = temporal.NewSearchAttributes(attributes.Updates()...)
+	}
+	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, options), operation, request)
+	var execution workflow.Execution
+	if err := child.GetChildWorkflowExecution().Get(ctx, &execution); err != nil {
+		return err
+	}
+	s.started, s.WorkflowID, s.RunID = true, execution.ID, execution.RunID
+	if s.Backup != nil {
+		s.BackupID = name
+	}
+	if err := workflow.UpsertMemo(ctx, map[string]any{MemoOperation: id}); err != nil {
+		return err
+	}
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Schedule **%s**, run of %s: workflow `%s`", s.Schedule, s.At.UTC().Format(time.RFC3339), id))
+	return child.Get(ctx, nil)
+}
+
+// attributes tells whether the namespace has the product's search attributes.
+func (s *scheduled) attributes(ctx workflow.Context) bool {
+	return workflow.GetTypedSearchAttributes(ctx).ContainsKey(temporalservice.KeyRequester)
+}
+
+// failed makes sure that a run which failed can be found among the operations:
+// by its operation, or, when that could not even be started, by itself.
+func (s *scheduled) failed(ctx workflow.Context, err error) error {
+	if err == nil || s.started || !s.attributes(ctx) {
+		return err
+	}
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	shown := temporalservice.Attributes{Kind: s.Kind(), Phase: "start", Repository: s.Place}
+	if uerr := workflow.UpsertTypedSearchAttributes(ctx, shown.Updates()...); uerr != nil {
+		return errors.Join(err, uerr)
+	}
+	return err
+}
+
+// taken tells whether an operation was refused because its name is taken.
+func taken(err error) bool {
+	var running *temporal.ChildWorkflowExecutionAlreadyStartedError
+	var app *temporal.ApplicationError
+	return errors.As(err, &running) || errors.As(err, &app) && app.Type() == activities.Exists
+}

@@ -1,0 +1,48 @@
+package workflows
+
+import (
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+)
+
+// Validate checks that a backup is whole: every object is there and is what
+// was written, and, when asked for, every block and record too.
+//
+// Promise. When it completes, nothing is wrong with what it looked at. When
+// anything is, it fails with an error of type Corrupt whose details are the
+// report; the backup is not changed.
+//
+// On a crash of a worker, and after a pause, another try begins anew.
+//
+// Signals: pause, resume, cancel. Query: progress.
+func Validate(ctx workflow.Context, req activities.ValidateRequest) (report activities.ValidateReport, err error) {
+	ctx, o, err := begin(ctx, "validate", "validate")
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = o.ended(ctx, err) }()
+	if err := o.phase(ctx, "validate", activities.Amount{}); err != nil {
+		return report, err
+	}
+	var a *activities.Validate
+	var last workflow.Future // a report counts like an amount
+	err = o.eachPart(ctx, 1, 1, func(ctx workflow.Context, part int) workflow.Future {
+		last = workflow.ExecuteActivity(transfers(ctx, "check", part, 1), a.ValidateBackup, req)
+		return last
+	})
+	if err != nil {
+		return report, err
+	}
+	if err := last.Get(ctx, &report); err != nil {
+		return report, err
+	}
+	o.Done = activities.Amount{Records: report.Records, Bytes: report.Bytes, Partitions: report.Partitions}
+	if !report.OK() {
+		o.note("%s", report.Problem())
+		return report, temporal.NewApplicationErrorWithOptions(report.Problem(), activities.Corrupt,
+			temporal.ApplicationErrorOptions{NonRetryable: true, Details: []any{report}})
+	}
+	return report, nil
+}
