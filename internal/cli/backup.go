@@ -46,10 +46,10 @@ func (p *program) backup(c *cli.Context) error {
 	req := requested(c, doc)
 	return p.launch(c, operation{
 		requested: req,
-		id:      "backup/" + doc.BackupID + "/" + slug(where),
-		kind:    backupKind,
-		request: activities.BackupRequest{Requested: req, BackupID: doc.BackupID, Source: doc.Source, Storage: doc.Storage, Options: doc.Backup},
-		summary: fmt.Sprintf("Back up %s to %s as %s", servers, where, doc.BackupID),
+		id:        "backup/" + doc.BackupID + "/" + slug(where),
+		kind:      backupKind,
+		request:   activities.BackupRequest{Requested: req, BackupID: doc.BackupID, Source: doc.Source, Storage: doc.Storage, Options: doc.Backup},
+		summary:   fmt.Sprintf("Back up %s to %s as %s", servers, where, doc.BackupID),
 		details: markdown("Backup", doc.BackupID, "From", servers, "Topics", filterText(doc.Source.Topics),
 			"To", where, "Requested by", req.Requester),
 		attributes: temporalservice.Attributes{Kind: backupKind.name, BackupID: doc.BackupID, Repository: where,

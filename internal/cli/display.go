@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/render"
+	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
 // display shows an operation on stderr while it runs.
@@ -102,9 +103,29 @@ func (d *lineDisplay) failed(id string, why *failure) { writeFailed(d.out, id, w
 func writeFailed(w io.Writer, id string, why *failure) {
 	if why.Type == typeCancelled || why.Type == typeTerminated {
 		fmt.Fprintf(w, "kafka-backup: %s: %s\n", id, why.Message)
-		return
+	} else {
+		fmt.Fprintf(w, "kafka-backup: %s failed: %s\n", id, why.Message)
 	}
-	fmt.Fprintf(w, "kafka-backup: %s failed: %s\n", id, why.Message)
+	for _, line := range leftLines(why.Left) {
+		fmt.Fprintf(w, "  %s\n", render.Cell(line))
+	}
+}
+
+// leftLines says what an operation leaves behind.
+func leftLines(l *workflows.Left) (lines []string) {
+	if l == nil {
+		return nil
+	}
+	for _, text := range l.Did {
+		lines = append(lines, "done, and stays: "+text)
+	}
+	for _, text := range l.Undid {
+		lines = append(lines, "put back: "+text)
+	}
+	for _, text := range l.NotDone {
+		lines = append(lines, "not done: "+text)
+	}
+	return lines
 }
 
 func (d *lineDisplay) close() {}

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
 // Types of failures that are not application errors (those have the types of
@@ -23,6 +24,8 @@ const (
 type failure struct {
 	Message string `json:"error"`
 	Type    string `json:"type,omitempty"` // of the application error: "NotFound", "Corrupt" ...
+	// Left is what it leaves behind; nil when that is not known.
+	Left *workflows.Left `json:"left,omitempty"`
 }
 
 func (f *failure) Error() string { return f.Message }
@@ -63,7 +66,7 @@ func explain(err error) *failure {
 	case root != nil:
 		return &failure{Message: prefix + root.Message(), Type: root.Type()}
 	case errors.As(err, &cancelled):
-		return &failure{Message: "the operation was cancelled", Type: typeCancelled}
+		return cancelledBy(cancelled)
 	case errors.As(err, &terminated):
 		return &failure{Message: "the operation was terminated by force; nothing was put back", Type: typeTerminated}
 	case errors.As(err, &timeout):
@@ -71,6 +74,26 @@ func explain(err error) *failure {
 	default:
 		return &failure{Message: err.Error()}
 	}
+}
+
+// cancelledBy is a cancellation with what the operation says about it.
+func cancelledBy(err *temporal.CanceledError) *failure {
+	f := &failure{Message: "the operation was cancelled", Type: typeCancelled}
+	var left workflows.Left
+	if !err.HasDetails() || err.Details(&left) != nil {
+		return f
+	}
+	f.Left = &left
+	if left.Phase != "" {
+		f.Message += " in phase " + left.Phase
+	}
+	if by := left.By; by != nil && by.By != "" {
+		f.Message += " by " + by.By
+		if by.Reason != "" {
+			f.Message += ": " + by.Reason
+		}
+	}
+	return f
 }
 
 // passedOn tells whether an error comes out of an activity or child workflow.

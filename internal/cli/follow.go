@@ -38,6 +38,7 @@ type follower struct {
 	asked     time.Time // when the task queues were last looked at
 	noWorkers string    // what they showed
 	rates     rates
+	announced int               // the round of the last plan that was shown
 	phase     string            // of most
 	most      activities.Amount // seen done in the phase
 }
@@ -72,6 +73,7 @@ func (f *follower) follow(ctx context.Context, wait func(context.Context) (outco
 			v := f.look(looking, began)
 			if looking.Err() == nil {
 				f.display.show(v)
+				f.announce()
 			}
 			select {
 			case <-looking.Done():
@@ -145,7 +147,7 @@ func (f *follower) ask(ctx context.Context) error {
 // have done since.
 func (f *follower) view(running activities.RunningParts) *view {
 	p := f.progress
-	v := &view{Time: time.Now(), Kind: p.Kind, Phase: p.Phase, Phases: p.Phases, State: p.State, Control: p.Control,
+	v := &view{Time: time.Now(), Kind: p.Kind, Phase: p.Phase, Phases: p.Phases, State: p.State, Control: p.Control, Approval: p.Approval,
 		Parts: p.Parts, Finished: p.PartsDone, Running: p.PartsRunning, Done: p.Done, Total: p.Total,
 		Lagging: running.Lagging, Retrying: running.Retrying, Notes: p.Notes}
 	if f.phase != p.Phase {

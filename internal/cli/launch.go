@@ -13,8 +13,10 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
+	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
 // operation is a workflow that a command starts.
@@ -25,13 +27,17 @@ type operation struct {
 	summary    string // one line for the Web UI
 	details    string // markdown for the Web UI
 	attributes temporalservice.Attributes
+	// requested is the part of the request that says who asked for it and who
+	// must approve it.
+	requested activities.Requested
 }
 
 // launchFlags are the flags of every command that starts an operation.
 func launchFlags() []cli.Flag {
 	return append([]cli.Flag{
 		configFlag,
-		&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "Start the operation and do not follow it.", Category: inOperation},
+		&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "Start the operation and do not follow it (only until it waits for approval, if it needs one).", Category: inOperation},
+		personFlag("requester", "by"),
 		outputFlag("Report as text, json or yaml; with json, progress is JSON lines on stderr."),
 		taskQueueFlag(),
 	}, temporalFlags()...)
@@ -77,7 +83,7 @@ func (p *program) launch(c *cli.Context, o operation) error {
 		d.note("%s", w)
 	}
 
-	o.attributes.Requester = requester()
+	o.attributes.Requester = o.requested.Requester
 	queue := c.String("task-queue")
 	// Of two that start the same operation, one is told that it runs already.
 	run, err := conn.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
@@ -100,11 +106,17 @@ func (p *program) launch(c *cli.Context, o operation) error {
 		return err
 	}
 	d.started(started{event, o.id, run.GetRunID(), conn.profile.WorkflowURL(o.id, run.GetRunID())})
+	f := &follower{conn: conn, id: o.id, queue: queue, display: d}
 	if c.Bool("detach") {
+		if o.requested.Approval.Required && !f.untilAsked(ctx) {
+			return p.finish(ctx, f, run, o.kind, format) // it has ended already
+		}
 		d.note("It goes on by itself. %s", howToFollow(o.id))
+		if o.requested.Approval.Required && !f.decided() {
+			return told(ExitWaiting)
+		}
 		return nil
 	}
-	f := &follower{conn: conn, id: o.id, queue: queue, display: d}
 	return p.finish(ctx, f, run, o.kind, format)
 }
 
@@ -114,10 +126,18 @@ func (p *program) finish(ctx context.Context, f *follower, run client.WorkflowRu
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		f.display.note("Detached; the operation goes on. %s", howToFollow(f.id))
 		f.display.close()
+		if f.progress.State == workflows.Waiting {
+			return told(ExitWaiting)
+		}
 		return told(ExitInterrupted)
 	}
 	if err != nil {
 		why := explain(err)
+		if why.Left == nil { // a failure carries no details, but the operation still answers
+			if progress, err := askProgress(ctx, f.conn, f.id, run.GetRunID()); err == nil && progress.State == workflows.Failed {
+				why.Left = &progress.Left
+			}
+		}
 		f.display.failed(f.id, why)
 		f.display.close()
 		return told(codeOf(why))

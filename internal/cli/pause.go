@@ -25,17 +25,18 @@ func (p *program) pauseCommand() *cli.Command {
 
 func controlFlags() []cli.Flag {
 	return append([]cli.Flag{
+		personFlag("by"),
 		&cli.StringFlag{Name: "reason", Usage: "Why, for the others who look at it.", Category: inOperation},
 	}, temporalFlags()...)
 }
 
-// signal sends pause or resume to a running operation.
+// signal sends pause, resume or cancel to a running operation.
 func (p *program) signal(c *cli.Context, name, message string) error {
 	return p.withWorkflow(c, func(ctx context.Context, conn *connection, id string) error {
 		if err := running(ctx, conn, id); err != nil {
 			return err
 		}
-		err := conn.SignalWorkflow(ctx, id, "", name, workflows.Control{By: requester(), Reason: c.String("reason")})
+		err := conn.SignalWorkflow(ctx, id, "", name, workflows.Control{By: person(c, "by"), Reason: c.String("reason")})
 		if err != nil {
 			return noWorkflow(conn, id, err)
 		}

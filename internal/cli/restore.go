@@ -44,6 +44,7 @@ func (p *program) restore(c *cli.Context, threePhases bool) error {
 		return err
 	}
 	request := restoreRequest(doc)
+	request.Requested = requested(c, doc)
 	id, err := restoreID(request)
 	if err != nil {
 		return err
@@ -57,12 +58,13 @@ func (p *program) restore(c *cli.Context, threePhases bool) error {
 		}
 	}
 	return p.launch(c, operation{
-		id:      id,
-		kind:    restoreKind,
-		request: request,
-		summary: fmt.Sprintf("Restore %s from %s into %s", doc.BackupID, where, servers),
+		requested: request.Requested,
+		id:        id,
+		kind:      restoreKind,
+		request:   request,
+		summary:   fmt.Sprintf("Restore %s from %s into %s", doc.BackupID, where, servers),
 		details: markdown("Backup", doc.BackupID, "From", where, "Topics", filterText(doc.Restore.Topics),
-			"Into", servers, "Consumer groups", groups, "Requested by", requester()),
+			"Into", servers, "Consumer groups", groups, "Requested by", request.Requester),
 		attributes: temporalservice.Attributes{Kind: restoreKind.name, BackupID: doc.BackupID, Repository: where,
 			Topics: doc.Restore.Topics.Include, Groups: doc.Restore.ConsumerGroups},
 	})
@@ -119,6 +121,7 @@ func (r restoreReport) Text(w io.Writer) error {
 		"Plan", r.Plan,
 		"Offset mapping", r.Mapping,
 		"Took", took(r.StartedAt, r.FinishedAt, r.Total.Bytes),
+		"Approval", decisionText(r.Approval),
 	)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ const (
 	inCluster   = "Kafka cluster"
 	inStorage   = "Storage"
 	inOptions   = "Options of the configuration file"
+	inApproval  = "Approval"
 	inTemporal  = "Temporal service"
 	inOperation = "Operation"
 )
@@ -32,11 +33,13 @@ var (
 		section{config.Cluster{}, "source.", "", inCluster, nil},
 		section{config.Storage{}, "storage.", "storage-", inStorage, nil},
 		section{config.Backup{}, "backup.", "", inOptions, nil},
+		section{config.Approval{}, "approval.", "approval-", inApproval, nil},
 	)
 	restoreSettings = newSettings(
 		section{config.Cluster{}, "target.", "", inCluster, []string{"topics."}},
 		section{config.Storage{}, "storage.", "storage-", inStorage, nil},
 		section{config.Restore{}, "restore.", "", inOptions, nil},
+		section{config.Approval{}, "approval.", "approval-", inApproval, nil},
 	)
 )
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/user"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"go.temporal.io/sdk/client"
@@ -71,21 +72,45 @@ func (p *program) connect(ctx context.Context, c *cli.Context) (*connection, err
 	if err != nil {
 		return nil, err
 	}
-	cl, err := p.dial(ctx, prof, func(o *client.Options) { o.Logger = temporalservice.Logger(nil) })
+	cl, err := p.dial(ctx, prof, func(o *client.Options) { o.Logger, o.Identity = temporalservice.Logger(nil), identity() })
 	if err != nil {
 		return nil, err
 	}
 	return &connection{cl, prof}, nil
 }
 
-// requester names who calls the command: user@host.
+// userVariable names the person, where the operating system's user does not.
+const userVariable = "KAFKA_BACKUP_USER"
+
+// requester names the person who calls the command: $KAFKA_BACKUP_USER, or the
+// user of the operating system.
 func requester() string {
-	name := os.Getenv("USER")
+	if name := strings.TrimSpace(os.Getenv(userVariable)); name != "" {
+		return name
+	}
 	if u, err := user.Current(); err == nil {
-		name = u.Username
+		return u.Username
 	}
+	return os.Getenv("USER")
+}
+
+// person is requester, unless a flag (see personFlag) says otherwise.
+func person(c *cli.Context, flag string) string {
+	if name := strings.TrimSpace(c.String(flag)); name != "" {
+		return name
+	}
+	return requester()
+}
+
+// personFlag says who calls the command.
+func personFlag(name string, aliases ...string) cli.Flag {
+	return &cli.StringFlag{Name: name, Aliases: aliases, Usage: "Who you are. Also " + userVariable + ".", DefaultText: "user of the operating system", Category: inOperation}
+}
+
+// identity is what the service notes with each of our calls: person@host.
+func identity() string {
 	if host, err := os.Hostname(); err == nil {
-		return name + "@" + host
+		return requester() + "@" + host
 	}
-	return name
+	return requester()
 }

@@ -12,17 +12,19 @@ import (
 
 // view is an operation at one moment, as it is displayed.
 type view struct {
-	Time     time.Time          `json:"time"`
-	Kind     string             `json:"kind,omitempty"`
-	Phase    string             `json:"phase,omitempty"`
-	Phases   []string           `json:"phases,omitempty"`
-	State    workflows.State    `json:"state,omitempty"`
-	Control  *workflows.Control `json:"control,omitempty"`
-	Parts    int                `json:"parts"`
-	Finished int                `json:"parts_done"`
-	Running  int                `json:"parts_running"`
-	Done     activities.Amount  `json:"done"`
-	Total    activities.Amount  `json:"total"`
+	Time    time.Time          `json:"time"`
+	Kind    string             `json:"kind,omitempty"`
+	Phase   string             `json:"phase,omitempty"`
+	Phases  []string           `json:"phases,omitempty"`
+	State   workflows.State    `json:"state,omitempty"`
+	Control *workflows.Control `json:"control,omitempty"`
+	// Approval is the last plan that was put to approvers.
+	Approval *workflows.Question `json:"approval,omitempty"`
+	Parts    int                 `json:"parts"`
+	Finished int                 `json:"parts_done"`
+	Running  int                 `json:"parts_running"`
+	Done     activities.Amount   `json:"done"`
+	Total    activities.Amount   `json:"total"`
 	// Rates over the last seconds; 0 while they are not known.
 	RecordsPerSec float64 `json:"records_per_sec"`
 	BytesPerSec   float64 `json:"bytes_per_sec"`
@@ -90,6 +92,12 @@ func (v *view) remarks() []string {
 	}
 	switch v.State {
 	case "", workflows.Running, workflows.Finished:
+	case workflows.Waiting:
+		text := "waiting for approval"
+		if q := v.Approval; q != nil {
+			text += " of plan " + shortDigest(q.Plan.Digest) + " until " + render.Time(q.Until)
+		}
+		lines = append(lines, text)
 	default:
 		text := string(v.State)
 		if v.Control != nil && v.Control.By != "" {
