@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -102,8 +103,12 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 	}
 	opts := transfer.FetchOptions{MaxBytes: int32(c.Options.FetchMaxBytes), MaxWait: c.Options.FetchMaxWait.Std(), Compacted: c.compacted}
 	if n := c.Options.RateLimitBytesPerSec; n > 0 {
+		// What an answer brings is paid for afterwards: small answers, so that
+		// what a part owes when it stops is little.
 		share := max(float64(n)*c.Share, 1)
-		opts.Rate = rate.NewLimiter(rate.Limit(share), max(int(share), 1))
+		answer := max(int(share/8), smallestAnswer)
+		opts.MaxBytes = min(opts.MaxBytes, int32(min(answer, math.MaxInt32)))
+		opts.Rate = rate.NewLimiter(rate.Limit(share), answer)
 	}
 	w := newWriter(ctx, c, r)
 	stop := make(chan struct{})
@@ -133,6 +138,10 @@ func (c *Copier) compacted(ctx context.Context, topic string) (bool, error) {
 	configs, err := c.Cluster.TopicConfigs(ctx, []string{topic})
 	return strings.Contains(configs[topic]["cleanup.policy"].Value, "compact"), err
 }
+
+// smallestAnswer is the least that is asked for at a time where the rate is
+// limited.
+const smallestAnswer = 64 << 10
 
 // reportEvery is how often progress is reported.
 const reportEvery = time.Second
