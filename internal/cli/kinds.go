@@ -28,10 +28,11 @@ type kind struct {
 var (
 	backupKind    = kind{"backup", workflows.Backup, "Backup", resultOf[backupReport]}
 	restoreKind   = kind{"restore", workflows.Restore, "Restore", resultOf[restoreReport]}
+	pruneKind     = kind{"prune", workflows.Prune, "Prune", resultOf[pruneReport]}
 	validateKind  = kind{"validate", workflows.Validate, "Validate", resultOf[validateReport]}
 	scheduledKind = kind{"scheduled", workflows.Scheduled, scheduledType, resultOf[scheduledReport]}
 
-	kinds = []kind{backupKind, restoreKind, validateKind, scheduledKind}
+	kinds = []kind{backupKind, restoreKind, pruneKind, validateKind, scheduledKind}
 )
 
 // kindOf returns the kind with that workflow type; of a type that this program

@@ -55,6 +55,16 @@ type section struct {
 func newSettings(sections ...section) *settings {
 	s := &settings{keys: map[string]config.Key{}}
 	s.add("backup-id", config.Key{Path: "backup_id", Doc: "Name of the backup."}, inOperation)
+	return s.addSections(sections)
+}
+
+// settingsOf are the settings of an operation that is not about one backup.
+func settingsOf(sections ...section) *settings {
+	s := &settings{keys: map[string]config.Key{}}
+	return s.addSections(sections)
+}
+
+func (s *settings) addSections(sections []section) *settings {
 	for _, sec := range sections {
 	keys:
 		for _, k := range config.Keys(sec.value) {

@@ -60,12 +60,14 @@ func Start(c client.Client, o Options) (*Worker, error) {
 
 	w.control.RegisterWorkflow(workflows.Backup)
 	w.control.RegisterWorkflow(workflows.Restore)
+	w.control.RegisterWorkflow(workflows.Prune)
 	w.control.RegisterWorkflow(workflows.Validate)
 	w.control.RegisterWorkflow(workflows.Scheduled)
 	w.control.RegisterActivity(&activities.Monitor{Temporal: c})
 	for _, queue := range []worker.Worker{w.control, w.transfer} {
 		queue.RegisterActivity(&activities.Backup{})
 		queue.RegisterActivity(&activities.Restore{})
+		queue.RegisterActivity(&activities.Prune{Temporal: c})
 		queue.RegisterActivity(&activities.Validate{})
 	}
 	if err := w.control.Start(); err != nil {
