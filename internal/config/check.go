@@ -83,6 +83,7 @@ func (d *Document) check(r *report, use Use) {
 	d.Backup.check(r, "backup")
 	d.Restore.check(r, "restore")
 	d.Approval.check(r, "approval")
+	d.Notifications.check(r, "notifications")
 	d.Retention.check(r, "retention")
 }
 

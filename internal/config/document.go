@@ -31,6 +31,8 @@ type Document struct {
 	Restore  Restore `json:"restore,omitzero" doc:"How a restore is made."`
 	// Approval applies to whatever operation the document is for.
 	Approval Approval `json:"approval,omitzero" doc:"Who must approve the plan before anything is changed."`
+	// Notifications apply to whatever operation the document is for.
+	Notifications Notifications `json:"notifications,omitzero" doc:"Who is told how operations end, and that one waits for approval."`
 	// Retention is for prune.
 	Retention Retention `json:"retention,omitzero" doc:"Which backups prune keeps."`
 	Temporal  Temporal  `json:"temporal,omitzero" doc:"Where the operation is carried out."`
