@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
@@ -103,6 +105,13 @@ var hold = map[string]string{
 	"message.timestamp.after.max.ms":      "9223372036854775807",
 	"message.timestamp.difference.max.ms": "9223372036854775807",
 }
+
+// Entries of hold that not every broker knows: newEntries from Kafka 3.6 on,
+// oldEntries up to 3.9.
+var (
+	newEntries = []string{"message.timestamp.before.max.ms", "message.timestamp.after.max.ms"}
+	oldEntries = []string{"message.timestamp.difference.max.ms"}
+)
 
 // Prepare makes the target topics ready: it records what they are, creates
 // those that are missing, holds off what would get in the way of loading,
@@ -203,16 +212,42 @@ func (p *preparer) holds(ctx context.Context) (*Holds, error) {
 	return h, err
 }
 
-// create creates the topics that are missing.
+// create creates the topics that are missing, held from the first moment: a
+// broker hears of a later change some time after it was made, and would take
+// the first records under the captured configuration.
 func (p *preparer) create(ctx context.Context, holds *Holds) error {
-	var create []kafka.NewTopic
-	for i := range p.plan.Topics {
-		if t := &p.plan.Topics[i]; !holds.Topics[i].Existed {
-			create = append(create, kafka.NewTopic{Name: t.Target, Partitions: t.Partitions, ReplicationFactor: t.ReplicationFactor, Config: t.Config})
+	missing := func(only map[string]bool, unknown []string) (create []kafka.NewTopic) {
+		for i := range p.plan.Topics {
+			t, h := &p.plan.Topics[i], &holds.Topics[i]
+			if h.Existed || only != nil && !only[t.Target] {
+				continue
+			}
+			config := map[string]string{}
+			maps.Copy(config, t.Config)
+			for name := range h.Before {
+				config[name] = hold[name]
+			}
+			for _, name := range unknown {
+				if _, captured := t.Config[name]; !captured {
+					delete(config, name)
+				}
+			}
+			create = append(create, kafka.NewTopic{Name: t.Target, Partitions: t.Partitions, ReplicationFactor: t.ReplicationFactor, Config: config})
 		}
+		return create
 	}
-	if len(create) > 0 {
-		if _, err := p.cluster.CreateTopics(ctx, create, false); err != nil {
+	if create := missing(nil, oldEntries); len(create) > 0 {
+		_, err := p.cluster.CreateTopics(ctx, create, false)
+		var some *kafka.PartialError
+		if errors.As(err, &some) && errors.Is(some.Failed[0], kerr.InvalidConfig) {
+			// Brokers that do not know the new entries.
+			failed := map[string]bool{}
+			for _, f := range some.Failed {
+				failed[f.Topic] = true
+			}
+			_, err = p.cluster.CreateTopics(ctx, missing(failed, newEntries), false)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -250,7 +285,10 @@ func (p *preparer) apply(ctx context.Context, holds *Holds, again bool) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	return p.cluster.AlterTopicConfigs(ctx, changes)
+	if err := p.cluster.AlterTopicConfigs(ctx, changes); err != nil {
+		return err
+	}
+	return p.cluster.AwaitTopicConfigs(ctx, changes)
 }
 
 // fix takes a producer id and records where each partition begins.

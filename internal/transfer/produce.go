@@ -333,6 +333,8 @@ func (p *producer) judge(t *ProducePartition, a produced, expected int64) (verdi
 		return refuse("the principal needs WRITE on the topic")
 	case errors.Is(a.err, kerr.ClusterAuthorizationFailed):
 		return refuse("the principal needs IDEMPOTENT_WRITE on the cluster")
+	case errors.Is(a.err, kerr.InvalidTimestamp) && a.answered && a.base >= 0:
+		return refuse(a.message) // written, but not as it was
 	case errors.Is(a.err, kerr.InvalidTimestamp):
 		return refuse("the record's time is outside message.timestamp.before.max.ms / message.timestamp.after.max.ms of the target topic")
 	case errors.Is(a.err, kerr.InvalidRecord), errors.Is(a.err, kerr.CorruptMessage),

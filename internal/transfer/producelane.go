@@ -130,6 +130,10 @@ func (l *produceLane) ship(load []shipment) {
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			a := produced{base: p.BaseOffset, err: kerr.ErrorForCode(p.ErrorCode), answered: true}
+			if a.err == nil && p.LogAppendTime >= 0 {
+				// The restore holds this off; somebody has changed it since.
+				a.err, a.message = kerr.InvalidTimestamp, "the broker replaced the records' timestamps: message.timestamp.type of the target topic was changed during the restore; delete the topic and restore it again"
+			}
 			if p.ErrorMessage != nil {
 				a.message = *p.ErrorMessage
 			}
