@@ -349,7 +349,6 @@ func (p *planner) goOn(t *kafka.Topic, pp *PlanPartition, b *earlierPartition) {
 	}
 	valid = min(valid, pp.HighWatermark)
 	if valid < b.End {
-		p.warn("%s/%d: the log was truncated at offset %d since backup %s, which had read up to %d: what the log holds from there on is read again", t.Name, pp.Partition.Partition, valid, b.backupID, b.End)
 		pp.Gaps = append(pp.Gaps, repository.Gap{From: valid, To: b.End, Reason: repository.GapTruncated})
 	}
 	from := b.End
@@ -374,7 +373,6 @@ func (p *planner) goOn(t *kafka.Topic, pp *PlanPartition, b *earlierPartition) {
 	}
 	if valid < pp.LogStart {
 		pp.Gaps = append(pp.Gaps, repository.Gap{From: valid, To: pp.LogStart, Reason: repository.GapLogStartMoved})
-		p.warn("%s/%d: retention removed the offsets %d to %d before they could be read", t.Name, pp.Partition.Partition, valid, pp.LogStart-1)
 	}
 	if from < pp.LogStart {
 		from, epoch = pp.LogStart, -1

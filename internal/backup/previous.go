@@ -16,8 +16,7 @@ type earlier struct {
 }
 
 type earlierPartition struct {
-	repository.Partition // its slices refer to earlier.segments
-	backupID             string
+	repository.Partition       // its slices refer to earlier.segments
 	truncated            int64 // where the log was cut since; -1: it was not, as far as known
 }
 
@@ -55,7 +54,7 @@ func (p *planner) previous(ctx context.Context) (*earlier, error) {
 					part.Slices[j].Segment += base
 				}
 				e.partitions[repository.TopicPartition{Topic: t.Name, TopicID: t.ID, Partition: part.Partition}] =
-					&earlierPartition{Partition: part, backupID: newest.BackupID, truncated: -1}
+					&earlierPartition{Partition: part, truncated: -1}
 			}
 		}
 	}

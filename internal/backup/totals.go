@@ -31,11 +31,22 @@ func (t *totals) add(shard *repository.Shard) {
 			p := &topic.Partitions[j]
 			for _, g := range p.Gaps {
 				if len(t.warnings) < maxWarnings {
-					t.warnings = append(t.warnings, fmt.Sprintf("%s/%d: offsets %d to %d are missing (%s)", topic.Name, p.Partition, g.From, g.To-1, g.Reason))
+					t.warnings = append(t.warnings, fmt.Sprintf("%s/%d: %s", topic.Name, p.Partition, explain(g)))
 				}
 			}
 		}
 	}
+}
+
+// explain says what a gap means for who restores the backup.
+func explain(g repository.Gap) string {
+	switch g.Reason {
+	case repository.GapLogStartMoved:
+		return fmt.Sprintf("offsets %d to %d are missing: they were removed from the log before they could be read", g.From, g.To-1)
+	case repository.GapTruncated:
+		return fmt.Sprintf("the log was truncated at offset %d after it had been read up to %d: the backup holds what the log has held since", g.From, g.To)
+	}
+	return fmt.Sprintf("offsets %d to %d are missing (%s)", g.From, g.To-1, g.Reason)
 }
 
 func (t *totals) totals() repository.Totals {
