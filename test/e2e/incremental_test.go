@@ -52,7 +52,7 @@ func TestIncrementalBackup(t *testing.T) {
 	u.produce(c, "inc-outrun", 2, 100, 20, now)
 	u.cut(c, "inc-outrun", 1, 110) // 100 to 109 were never read
 	u.commit(c, "inc-group", "inc-plain", 110, 125)
-	backup("b2", 2*25+2*150+2*5+20+10, "inc-outrun/1: retention removed the offsets 100 to 109")
+	backup("b2", 2*25+2*150+2*5+20+10, "inc-outrun/1: offsets 100 to 109 are missing: they were removed")
 
 	u.cut(c, "inc-cut", 1, 105) // nothing is left
 	u.produce(c, "inc-still", 1, 100, 1, now)

@@ -61,7 +61,7 @@ func (u *user) await(what string, is func() bool) {
 // timed one second apart from since on. from makes them differ from others.
 func (u *user) produce(c *cluster, topic string, partitions, from, n int, since time.Time) {
 	u.t.Helper()
-	cl, err := kgo.NewClient(append(slices.Clone(c.opts), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(16<<10))...)
+	cl, err := kgo.NewClient(append(slices.Clone(c.opts), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(16<<10), kgo.ProducerBatchCompression(kgo.NoCompression()))...)
 	if err != nil {
 		u.t.Fatal(err)
 	}
