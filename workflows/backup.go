@@ -4,6 +4,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
 // Backup makes one backup.
@@ -37,8 +38,10 @@ func Backup(ctx workflow.Context, req activities.BackupRequest) (report activiti
 	}
 	var plan activities.BackupPlan
 	decision, err := o.approved(ctx, req.Requested, func(ctx workflow.Context, _ int) (activities.Proposal, error) {
-		err := o.step(ctx, "plan the backup", &plan, a.PlanBackup, req)
-		return plan.Proposal(req), err
+		if err := o.step(ctx, "plan the backup", &plan, a.PlanBackup, req); err != nil {
+			return activities.Proposal{}, err
+		}
+		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{SourceCluster: plan.ClusterID})
 	})
 	if err != nil {
 		o.notDone("nothing was copied")

@@ -5,6 +5,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
 // Restore restores a backup into a cluster in three phases: collect (what is
@@ -48,8 +49,10 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activi
 	}
 	var plan activities.RestorePlan
 	decision, err := o.approved(ctx, req.Requested, func(ctx workflow.Context, round int) (activities.Proposal, error) {
-		err := o.step(ctx, "plan the restore", &plan, a.PlanRestore, req, round)
-		return plan.Proposal, err
+		if err := o.step(ctx, "plan the restore", &plan, a.PlanRestore, req, round); err != nil {
+			return activities.Proposal{}, err
+		}
+		return plan.Proposal, temporalservice.Upsert(ctx, temporalservice.Attributes{TargetCluster: plan.ClusterID})
 	})
 	if err != nil {
 		o.notDone("nothing was changed")

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
 func (p *program) operationsCommand() *cli.Command {
@@ -23,13 +27,19 @@ func (p *program) operationsCommand() *cli.Command {
 		Name:  "operations",
 		Usage: "List operations, the newest first",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "kind", Usage: "Only this kind: backup, restore.", Category: inOperation},
+			&cli.StringFlag{Name: "kind", Usage: "Only this kind: backup, restore ...", Category: inOperation},
+			&cli.StringFlag{Name: "cluster", Usage: "Only those on this cluster, source or target, by Kafka's cluster id.", Category: inOperation},
 			&cli.StringFlag{Name: "backup-id", Aliases: []string{"b"}, Usage: "Only those that make or use this backup.", Category: inOperation},
+			&cli.StringFlag{Name: "state", Usage: "Only those that are " + strings.Join(operationStates(), ", ") + ".", Category: inOperation},
+			&cli.StringFlag{Name: "since", Usage: "Only those started at this time (RFC 3339) or later, or so long ago at most (24h, 30m).", Category: inOperation},
+			&cli.StringFlag{Name: "until", Usage: "Only those started at this time or earlier, or so long ago at least.", Category: inOperation},
 			&cli.BoolFlag{Name: "running", Usage: "Only those that have not ended.", Category: inOperation},
+			&cli.BoolFlag{Name: "waiting", Usage: "Only those that wait for approval, with their plans.", Category: inOperation},
 			&cli.IntFlag{Name: "limit", Usage: "Most to list.", Value: 50, Category: inOperation},
 			outputFlag("text, json, yaml or csv."),
 		}, temporalFlags()...),
-		Action: p.operations,
+		Action:      p.operations,
+		Subcommands: []*cli.Command{p.operationsShowCommand()},
 	}
 }
 
@@ -72,7 +82,51 @@ func (p *program) operations(c *cli.Context) error {
 			break
 		}
 	}
+	if c.Bool("waiting") || c.String("state") == stateWaiting {
+		for i := range list.Operations {
+			list.Operations[i].ask(ctx, conn)
+		}
+	}
 	return render.Write(p.Out, format, list)
+}
+
+// ask reads the plan that an operation waits with.
+func (o *listedOperation) ask(ctx context.Context, conn *connection) {
+	progress, err := askProgress(ctx, conn, o.WorkflowID, o.RunID)
+	switch {
+	case err != nil:
+		o.Error = explain(err).Message
+	case progress.Approval != nil && progress.Approval.Decision == nil:
+		o.Waiting = progress.Approval
+	}
+}
+
+// stateWaiting is the state of an operation that waits for approval.
+const stateWaiting = "waiting"
+
+// states are the states that can be asked for, as visibility queries.
+var states = map[string]string{
+	"running":    `ExecutionStatus = "Running"`,
+	stateWaiting: `ExecutionStatus = "Running" AND ` + temporalservice.KeyApproval.GetName() + ` = "waiting"`,
+	"completed":  `ExecutionStatus = "Completed"`,
+	"failed":     `ExecutionStatus IN ("Failed", "TimedOut")`,
+	"cancelled":  `ExecutionStatus = "Canceled"`,
+	"terminated": `ExecutionStatus = "Terminated"`,
+}
+
+func operationStates() []string { return slices.Sorted(maps.Keys(states)) }
+
+// moment reads a time, or how long ago it was.
+func moment(c *cli.Context, flag string, now time.Time) (string, error) {
+	text := c.String(flag)
+	at, err := time.Parse(time.RFC3339, text)
+	if ago, derr := time.ParseDuration(text); derr == nil {
+		at, err = now.Add(-ago), nil
+	}
+	if err != nil {
+		return "", usage("--%s: %q is neither a time (2024-12-01T10:00:00Z) nor how long ago (24h)", flag, text)
+	}
+	return literal(at.UTC().Format(time.RFC3339Nano)), nil
 }
 
 // operationsQuery is the visibility query for what the flags ask for. In a
@@ -89,8 +143,10 @@ func operationsQuery(c *cli.Context, attributes bool) (string, error) {
 			terms = append(terms, temporalservice.KeyBackupID.GetName()+" = "+literal(backupID))
 		}
 	} else {
-		if backupID != "" {
-			return "", usage("--backup-id cannot be used: this namespace does not have the search attributes")
+		for _, flag := range []string{"backup-id", "cluster", "waiting"} {
+			if c.IsSet(flag) || flag == "waiting" && c.String("state") == stateWaiting {
+				return "", usage("--%s cannot be used: this namespace does not have the search attributes", flag)
+			}
 		}
 		var names []string
 		for _, k := range kinds {
@@ -103,8 +159,32 @@ func operationsQuery(c *cli.Context, attributes bool) (string, error) {
 		}
 		terms = append(terms, "WorkflowType IN ("+strings.Join(names, ", ")+")")
 	}
+	if cluster := c.String("cluster"); cluster != "" {
+		terms = append(terms, fmt.Sprintf("(%s = %s OR %s = %s)", temporalservice.KeySourceCluster.GetName(), literal(cluster),
+			temporalservice.KeyTargetCluster.GetName(), literal(cluster)))
+	}
+	state := c.String("state")
+	if c.Bool("waiting") {
+		state = stateWaiting
+	}
+	if state != "" {
+		term, known := states[state]
+		if !known {
+			return "", usage("--state: %q is none; write one of %s", state, strings.Join(operationStates(), ", "))
+		}
+		terms = append(terms, term)
+	}
 	if c.Bool("running") {
-		terms = append(terms, `ExecutionStatus = "Running"`)
+		terms = append(terms, states["running"])
+	}
+	for _, bound := range []struct{ flag, term string }{{"since", "StartTime >= "}, {"until", "StartTime <= "}} {
+		if c.IsSet(bound.flag) {
+			at, err := moment(c, bound.flag, time.Now())
+			if err != nil {
+				return "", err
+			}
+			terms = append(terms, bound.term+at)
+		}
 	}
 	return strings.Join(terms, " AND "), nil
 }
@@ -130,8 +210,15 @@ type listedOperation struct {
 	Status     string    `json:"status"`
 	StartedAt  time.Time `json:"started_at"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
+	Cluster    string    `json:"cluster,omitempty"`  // Kafka's id of the target, or else of the source
+	Approval   string    `json:"approval,omitempty"` // waiting, approved ...
+	Approver   string    `json:"approver,omitempty"`
 	Requester  string    `json:"requester,omitempty"`
 	URL        string    `json:"url,omitempty"`
+	// Waiting is the plan that waits, where it was asked for; Error why it could
+	// not be read.
+	Waiting *workflows.Question `json:"waiting,omitempty"`
+	Error   string              `json:"error,omitempty"`
 }
 
 func listedExecution(e *workflowpb.WorkflowExecutionInfo, profile temporalservice.Profile) listedOperation {
@@ -144,9 +231,15 @@ func listedExecution(e *workflowpb.WorkflowExecutionInfo, profile temporalservic
 		BackupID:   keyword(fields[temporalservice.KeyBackupID.GetName()]),
 		Phase:      keyword(fields[temporalservice.KeyPhase.GetName()]),
 		Requester:  keyword(fields[temporalservice.KeyRequester.GetName()]),
+		Approval:   keyword(fields[temporalservice.KeyApproval.GetName()]),
+		Approver:   keyword(fields[temporalservice.KeyApprover.GetName()]),
+		Cluster:    keyword(fields[temporalservice.KeyTargetCluster.GetName()]),
 		Status:     statusText(e.GetStatus()),
 		StartedAt:  e.GetStartTime().AsTime(),
 		URL:        profile.WorkflowURL(id, runID),
+	}
+	if o.Cluster == "" {
+		o.Cluster = keyword(fields[temporalservice.KeySourceCluster.GetName()])
 	}
 	if o.Kind == "" {
 		o.Kind = kindOf(e.GetType().GetName()).name
@@ -176,7 +269,7 @@ func (l operationList) Text(w io.Writer) error {
 	}
 	table := render.Table{Header: []string{"Workflow ID", "Status", "Phase", "Started", "Took", "Requested By"}}
 	for _, o := range l.Operations {
-		table.Add(o.WorkflowID, o.Status, o.Phase, render.Time(o.StartedAt), l.took(o), o.Requester)
+		table.Add(o.WorkflowID, o.state(), o.Phase, render.Time(o.StartedAt), l.took(o), o.Requester)
 	}
 	if err := table.Write(w); err != nil {
 		return err
@@ -185,7 +278,27 @@ func (l operationList) Text(w io.Writer) error {
 		_, err := fmt.Fprintln(w, "There are none.")
 		return err
 	}
+	for i := range l.Operations {
+		o := &l.Operations[i]
+		if o.Waiting != nil {
+			if _, err := fmt.Fprintf(w, "\n%s\n%s\n", o.WorkflowID, questionText(o.WorkflowID, o.Waiting)); err != nil {
+				return err
+			}
+		} else if o.Error != "" {
+			if _, err := fmt.Fprintf(w, "\n%s\nIts plan cannot be read now: %s\n", o.WorkflowID, o.Error); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// state is the status in one word, and that it waits for approval.
+func (o *listedOperation) state() string {
+	if o.Status == "running" && o.Approval == "waiting" {
+		return stateWaiting
+	}
+	return o.Status
 }
 
 func (l operationList) took(o listedOperation) string {
@@ -198,14 +311,14 @@ func (l operationList) took(o listedOperation) string {
 
 // Records implements render.Rows.
 func (l operationList) Records() ([]string, [][]string) {
-	header := []string{"workflow_id", "run_id", "kind", "backup_id", "phase", "status", "started_at", "ended_at", "seconds", "requester"}
+	header := []string{"workflow_id", "run_id", "kind", "backup_id", "phase", "status", "started_at", "ended_at", "seconds", "requester", "cluster", "approval", "approver"}
 	var rows [][]string
 	for _, o := range l.Operations {
 		seconds := ""
 		if !o.EndedAt.IsZero() {
 			seconds = strconv.FormatFloat(o.EndedAt.Sub(o.StartedAt).Seconds(), 'f', 3, 64)
 		}
-		rows = append(rows, []string{o.WorkflowID, o.RunID, o.Kind, o.BackupID, o.Phase, o.Status, render.Time(o.StartedAt), render.Time(o.EndedAt), seconds, o.Requester})
+		rows = append(rows, []string{o.WorkflowID, o.RunID, o.Kind, o.BackupID, o.Phase, o.Status, render.Time(o.StartedAt), render.Time(o.EndedAt), seconds, o.Requester, o.Cluster, o.Approval, o.Approver})
 	}
 	return header, rows
 }
