@@ -12,6 +12,8 @@ type Requested struct {
 	// Requester is the person's name as they gave it; empty when not known.
 	Requester string          `json:"requester,omitempty"`
 	Approval  config.Approval `json:"approval,omitzero"`
+	// Notifications say who is told how it ends, and that it waits for approval.
+	Notifications config.Notifications `json:"notifications,omitzero"`
 }
 
 // Proposal is a plan as it is put to an approver: small, whatever the size of

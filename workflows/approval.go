@@ -131,6 +131,7 @@ func (o *operation) ask(ctx workflow.Context, req activities.Requested, proposal
 	if err := temporalservice.Upsert(ctx, temporalservice.Attributes{Approval: "waiting"}); err != nil {
 		return nil, err
 	}
+	o.tellWaiting(ctx, q)
 	for q.waiting() {
 		_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
 			Timeout:      wait,
@@ -166,6 +167,7 @@ func (o *operation) overdue(ctx workflow.Context, q *Question, wait time.Duratio
 		q.Reminders++
 		q.Until = workflow.Now(ctx).Add(wait)
 		o.note("still waiting for approval (reminder %d)", q.Reminders)
+		o.tellWaiting(ctx, q)
 	case "proceed":
 		decision(activities.Proceeded)
 	default:

@@ -31,6 +31,7 @@ func Backup(ctx workflow.Context, req activities.BackupRequest) (report activiti
 		return report, err
 	}
 	defer func() { err = o.ended(ctx, err) }()
+	o.about(req.Requested, req.BackupID)
 	var a *activities.Backup
 
 	if err := o.phase(ctx, "plan", activities.Amount{}); err != nil {

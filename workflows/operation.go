@@ -67,6 +67,8 @@ type Progress struct {
 // approval gate, and what they show.
 type operation struct {
 	Progress
+	requested activities.Requested
+	backupID  string              // that it makes or uses; empty: none in particular
 	changed   workflow.Channel    // a pause or resume arrived
 	atGate    bool                // nothing is in work, and nothing begins before a resume
 	cancelled bool                // by signal
@@ -127,6 +129,7 @@ func (o *operation) ended(ctx workflow.Context, err error) error {
 	}
 	o.Control = nil
 	o.show(ctx)
+	o.tellEnd(ctx, err)
 	return err
 }
 

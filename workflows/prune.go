@@ -32,6 +32,7 @@ func Prune(ctx workflow.Context, req activities.PruneRequest) (report activities
 		return report, err
 	}
 	defer func() { err = o.ended(ctx, err) }()
+	o.about(req.Requested, "")
 	var a *activities.Prune
 	report.StartedAt = o.StartedAt
 

@@ -38,6 +38,7 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activi
 		return report, err
 	}
 	defer func() { err = o.ended(ctx, err) }()
+	o.about(req.Requested, req.BackupID)
 	var a *activities.Restore
 
 	// Phase 1: collect.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/notify"
 	"github.com/kafka-backup/kafka-backup/internal/schedule"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
@@ -43,8 +44,8 @@ func (r *ScheduledRequest) Kind() string {
 	return ""
 }
 
-// requested is what is said with the operation's own request.
-func (r *ScheduledRequest) requested() activities.Requested {
+// Requested is what is said with the operation's own request.
+func (r *ScheduledRequest) Requested() activities.Requested {
 	switch {
 	case r.Backup != nil:
 		return r.Backup.Requested
@@ -88,7 +89,7 @@ func Scheduled(ctx workflow.Context, req ScheduledRequest) (report ScheduledRepo
 		report.At = at
 	}
 	s := &scheduled{ScheduledRequest: req, ScheduledReport: report}
-	err = s.run(ctx)
+	err = s.end(ctx, s.run(ctx))
 	return s.ScheduledReport, err
 }
 
@@ -106,25 +107,25 @@ const maxNames = 100
 func (s *scheduled) run(ctx workflow.Context) error {
 	base, err := s.name(ctx)
 	if err != nil {
-		return s.failed(ctx, err)
+		return err
 	}
 	for n := 1; n <= maxNames; n++ {
 		name := base
 		if s.Backup != nil {
 			var a *activities.Backup
 			if err := workflow.ExecuteActivity(steps(ctx, "find a free backup id"), a.FreeBackupID, s.Backup.Storage, base, n).Get(ctx, &name); err != nil {
-				return s.failed(ctx, err)
+				return err
 			}
 		} else if n > 1 {
 			name = activities.NumberedID(base, n)
 		}
 		err := s.operate(ctx, name)
 		if !taken(err) {
-			return s.failed(ctx, err)
+			return err
 		}
 	}
-	return s.failed(ctx, temporal.NewNonRetryableApplicationError(
-		fmt.Sprintf("no free name like %s was found in %d tries", base, maxNames), activities.Exists, nil))
+	return temporal.NewNonRetryableApplicationError(
+		fmt.Sprintf("no free name like %s was found in %d tries", base, maxNames), activities.Exists, nil)
 }
 
 // name is what the operation of this run is called, unless that is taken.
@@ -160,13 +161,16 @@ func (s *scheduled) operate(ctx workflow.Context, name string) error {
 	switch {
 	case s.Backup != nil:
 		r := *s.Backup
+		r.Notifications = r.Notifications.Only(config.OnWaiting) // its end is told here
 		r.BackupID, attributes.BackupID, attributes.Topics = name, name, r.Source.Topics.Include
 		operation, request = Backup, r
 		summary = fmt.Sprintf("Back up to %s as %s, by schedule %s", s.Place, name, s.Schedule)
 	case s.Validate != nil:
 		id = s.Kind() + "/" + s.Schedule + "/" + name + "/" + s.PlaceID
 		attributes.BackupID = s.Validate.BackupID
-		operation, request = Validate, *s.Validate
+		r := *s.Validate
+		r.Notifications = r.Notifications.Only(config.OnWaiting)
+		operation, request = Validate, r
 	default:
 		return temporal.NewNonRetryableApplicationError("the schedule does not say what to start", activities.Configuration, nil)
 	}
@@ -201,19 +205,55 @@ func (s *scheduled) attributes(ctx workflow.Context) bool {
 	return workflow.GetTypedSearchAttributes(ctx).ContainsKey(temporalservice.KeyRequester)
 }
 
-// failed makes sure that a run which failed can be found among the operations:
-// by its operation, or, when that could not even be started, by itself.
-func (s *scheduled) failed(ctx workflow.Context, err error) error {
-	if err == nil || s.started || !s.attributes(ctx) {
-		return err
+// end counts the end of the run and tells of it, and makes sure that one which
+// failed can be found among the operations: by its operation, or, when that
+// could not even be started, by itself.
+func (s *scheduled) end(ctx workflow.Context, err error) error {
+	var child *temporal.ChildWorkflowExecutionError
+	if errors.As(err, &child) {
+		err = child.Unwrap() // say what happened and not that it happened below
 	}
-	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	shown := temporalservice.Attributes{Kind: s.Kind(), Phase: "start", Repository: s.Place}
-	if uerr := workflow.UpsertTypedSearchAttributes(ctx, shown.Updates()...); uerr != nil {
-		return errors.Join(err, uerr)
+	result := resultOf(err)
+	workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"schedule": s.Schedule, "kind": s.Kind(), "result": result}).Counter(countedRuns).Inc(1)
+	var e notify.Event
+	switch result {
+	case resultCancelled:
+		return err
+	case resultSucceeded:
+		e = notify.Event{Event: config.OnSuccess, Kind: s.Kind(), Text: fmt.Sprintf("%s by schedule %s succeeded", s.Kind(), s.Schedule)}
+	default:
+		e = failureEvent(s.Kind(), err)
+		e.Text = fmt.Sprintf("%s by schedule %s failed: %s", s.Kind(), s.Schedule, e.Error)
+	}
+	e.Schedule, e.BackupID, e.WorkflowID, e.RunID, e.Requester = s.Schedule, s.BackupID, s.WorkflowID, s.RunID, Requester(s.Schedule)
+	if !s.started {
+		run := workflow.GetInfo(ctx).WorkflowExecution
+		e.WorkflowID, e.RunID = run.ID, run.RunID
+	}
+	tell(ctx, s.ScheduledRequest.Requested().Notifications, e)
+	if err == nil {
+		return nil
+	}
+	if !s.started && s.attributes(ctx) {
+		shown := temporalservice.Attributes{Kind: s.Kind(), Phase: "start", Repository: s.Place}
+		if uerr := workflow.UpsertTypedSearchAttributes(ctx, shown.Updates()...); uerr != nil {
+			return errors.Join(err, uerr)
+		}
+	}
+	// The service shows this text as the reason when the schedule is paused.
+	var timeout *temporal.TimeoutError
+	var terminated *temporal.TerminatedError
+	if cause := root(err); cause != nil {
+		return temporal.NewApplicationErrorWithOptions(cause.Message(), cause.Type(), temporal.ApplicationErrorOptions{NonRetryable: true, Cause: err})
+	} else if errors.As(err, &timeout) || errors.As(err, &terminated) {
+		return temporal.NewApplicationErrorWithOptions(s.WorkflowID+": "+err.Error(), "", temporal.ApplicationErrorOptions{NonRetryable: true, Cause: err})
 	}
 	return err
 }
+
+// countedRuns is the metric of runs of schedules that have ended, with the
+// labels schedule, kind and result.
+const countedRuns = "kafka_backup_scheduled_runs"
 
 // taken tells whether an operation was refused because its name is taken.
 func taken(err error) bool {

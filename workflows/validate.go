@@ -23,6 +23,7 @@ func Validate(ctx workflow.Context, req activities.ValidateRequest) (report acti
 		return report, err
 	}
 	defer func() { err = o.ended(ctx, err) }()
+	o.about(req.Requested, req.BackupID)
 	if err := o.phase(ctx, "validate", activities.Amount{}); err != nil {
 		return report, err
 	}

@@ -117,7 +117,7 @@ func askProgress(ctx context.Context, conn *connection, id, runID string) (*work
 // requested is the part of a request that says who asked for the operation and
 // who must approve it.
 func requested(c *cli.Context, doc *config.Document) activities.Requested {
-	return activities.Requested{Requester: person(c, "requester"), Approval: doc.Approval}
+	return activities.Requested{Requester: person(c, "requester"), Approval: doc.Approval, Notifications: doc.Notifications.Used()}
 }
 
 // shortDigest is enough of a digest to name a plan by.

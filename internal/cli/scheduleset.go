@@ -266,17 +266,18 @@ func documentOf(req *workflows.ScheduledRequest) *config.Document {
 	switch {
 	case req.Backup != nil:
 		r := req.Backup
-		doc.BackupID, doc.Source, doc.Storage, doc.Backup, doc.Approval = r.BackupID, r.Source, r.Storage, r.Options, r.Approval
+		doc.BackupID, doc.Source, doc.Storage, doc.Backup = r.BackupID, r.Source, r.Storage, r.Options
 	case req.Validate != nil:
 		r := req.Validate
-		doc.BackupID, doc.Storage, doc.Approval = r.BackupID, r.Storage, r.Approval
+		doc.BackupID, doc.Storage = r.BackupID, r.Storage
 	}
+	doc.Approval, doc.Notifications = req.Requested().Approval, req.Requested().Notifications
 	return doc
 }
 
 // setOperation makes the operation of a schedule out of its configuration.
 func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, doc *config.Document) error {
-	requested := activities.Requested{Requester: workflows.Requester(req.Schedule), Approval: doc.Approval}
+	requested := activities.Requested{Requester: workflows.Requester(req.Schedule), Approval: doc.Approval, Notifications: doc.Notifications.Used()}
 	before := *req
 	req.Backup, req.Validate = nil, nil
 	switch kind {

@@ -139,6 +139,7 @@ func (p *program) embeddedWorker(ctx context.Context, srv *temporalservice.Serve
 	if err != nil {
 		return nil, nil, err
 	}
+	o.Page = prof.WorkflowURL
 	cl, err := p.dial(ctx, prof, adjust)
 	if err != nil {
 		return nil, nil, err

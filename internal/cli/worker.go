@@ -87,6 +87,7 @@ func (p *program) worker(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	o.Page = prof.WorkflowURL
 	cl, err := p.dial(ctx, prof, func(o *client.Options) { o.Logger = temporalservice.Logger(log) })
 	if err != nil {
 		return err

@@ -72,6 +72,14 @@ func (n Notifications) Channels(event string) []string {
 	return names
 }
 
+// Used returns n, or the zero value when no channel is used.
+func (n Notifications) Used() Notifications {
+	if n.Webhook.URL.IsZero() && n.Slack.URL.IsZero() && n.PagerDuty.RoutingKey.IsZero() {
+		return Notifications{}
+	}
+	return n
+}
+
 // Only returns the notifications with no event but one.
 func (n Notifications) Only(event string) Notifications {
 	var only Notifications

@@ -31,6 +31,9 @@ type Options struct {
 	// DrainTimeout is how long activities may take, on Stop, to come to a safe
 	// point; 0 means 20 s. Those that do not are taken over all the same.
 	DrainTimeout time.Duration
+	// Page returns the page of a workflow in the Web UI, for notifications, or
+	// an empty text. Nil: not known.
+	Page func(workflowID, runID string) string
 }
 
 // Worker is a running worker.
@@ -63,7 +66,9 @@ func Start(c client.Client, o Options) (*Worker, error) {
 	w.control.RegisterWorkflow(workflows.Prune)
 	w.control.RegisterWorkflow(workflows.Validate)
 	w.control.RegisterWorkflow(workflows.Scheduled)
+	w.control.RegisterWorkflow(workflows.Notify)
 	w.control.RegisterActivity(&activities.Monitor{Temporal: c})
+	w.control.RegisterActivity(&activities.Notify{Page: o.Page})
 	for _, queue := range []worker.Worker{w.control, w.transfer} {
 		queue.RegisterActivity(&activities.Backup{})
 		queue.RegisterActivity(&activities.Restore{})
