@@ -31,6 +31,7 @@ type ScheduledRequest struct {
 	// backup may have placeholders, those of the run's time.
 	Backup   *activities.BackupRequest   `json:"backup,omitempty"`
 	Validate *activities.ValidateRequest `json:"validate,omitempty"`
+	Prune    *activities.PruneRequest    `json:"prune,omitempty"`
 }
 
 // Kind is the kind of operation that is started.
@@ -40,6 +41,8 @@ func (r *ScheduledRequest) Kind() string {
 		return "backup"
 	case r.Validate != nil:
 		return "validate"
+	case r.Prune != nil:
+		return "prune"
 	}
 	return ""
 }
@@ -51,6 +54,8 @@ func (r *ScheduledRequest) Requested() activities.Requested {
 		return r.Backup.Requested
 	case r.Validate != nil:
 		return r.Validate.Requested
+	case r.Prune != nil:
+		return r.Prune.Requested
 	}
 	return activities.Requested{}
 }
@@ -123,6 +128,9 @@ func (s *scheduled) run(ctx workflow.Context) error {
 		if !taken(err) {
 			return err
 		}
+		if s.Prune != nil {
+			return temporal.NewNonRetryableApplicationError("a prune of "+s.Place+" is running already; this run did nothing", activities.Exists, err)
+		}
 	}
 	return temporal.NewNonRetryableApplicationError(
 		fmt.Sprintf("no free name like %s was found in %d tries", base, maxNames), activities.Exists, nil)
@@ -171,6 +179,11 @@ func (s *scheduled) operate(ctx workflow.Context, name string) error {
 		r := *s.Validate
 		r.Notifications = r.Notifications.Only(config.OnWaiting)
 		operation, request = Validate, r
+	case s.Prune != nil:
+		id = s.Kind() + "/" + s.PlaceID // one at a time, like those started by hand
+		r := *s.Prune
+		r.Notifications = r.Notifications.Only(config.OnWaiting)
+		operation, request = Prune, r
 	default:
 		return temporal.NewNonRetryableApplicationError("the schedule does not say what to start", activities.Configuration, nil)
 	}

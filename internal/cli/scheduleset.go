@@ -42,11 +42,21 @@ func scheduleFlags(create bool) []cli.Flag {
 			&cli.StringFlag{Name: "kind", Usage: "What is run: " + names(scheduledKinds) + ".", Value: scheduledKinds[0], Category: inSchedule},
 			&cli.BoolFlag{Name: "paused", Usage: "Make it paused.", Category: inSchedule})
 	}
-	return append(append(flags, backupSettings.flags...), temporalFlags()...)
+	return append(append(flags, scheduleSettings.flags...), temporalFlags()...)
 }
 
 // scheduledKinds are the operations that a schedule can run.
-var scheduledKinds = []string{"backup", "validate"}
+var scheduledKinds = []string{"backup", "validate", "prune"}
+
+// scheduleSettings are the keys of the configuration of what can be scheduled.
+// Where days begin for retention is said in a file.
+var scheduleSettings = newSettings(
+	section{config.Cluster{}, "source.", "", inCluster, nil},
+	section{config.Storage{}, "storage.", "storage-", inStorage, nil},
+	section{config.Backup{}, "backup.", "", inOptions, nil},
+	section{config.Retention{}, "retention.", "", inRetention, []string{"time_zone"}},
+	section{config.Approval{}, "approval.", "approval-", inApproval, nil},
+)
 
 // names lists words for a person.
 func names(list []string) string { return strings.Join(list, ", ") }
@@ -231,7 +241,7 @@ func scheduleDocument(c *cli.Context, kind string, have *workflows.ScheduledRequ
 	if kind == "backup" {
 		use = config.ForBackup
 	}
-	set, err := backupSettings.overrides(c)
+	set, err := scheduleSettings.overrides(c)
 	if err != nil {
 		return nil, err
 	}
@@ -270,6 +280,9 @@ func documentOf(req *workflows.ScheduledRequest) *config.Document {
 	case req.Validate != nil:
 		r := req.Validate
 		doc.BackupID, doc.Storage = r.BackupID, r.Storage
+	case req.Prune != nil:
+		r := req.Prune
+		doc.Storage, doc.Retention = r.Storage, r.Retention
 	}
 	doc.Approval, doc.Notifications = req.Requested().Approval, req.Requested().Notifications
 	return doc
@@ -279,7 +292,7 @@ func documentOf(req *workflows.ScheduledRequest) *config.Document {
 func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, doc *config.Document) error {
 	requested := activities.Requested{Requester: workflows.Requester(req.Schedule), Approval: doc.Approval, Notifications: doc.Notifications.Used()}
 	before := *req
-	req.Backup, req.Validate = nil, nil
+	req.Backup, req.Validate, req.Prune = nil, nil, nil
 	switch kind {
 	case "backup":
 		template := doc.BackupID
@@ -301,6 +314,11 @@ func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, 
 			r.BackupID = before.Validate.BackupID
 		}
 		req.Validate = r
+	case "prune":
+		if doc.Retention.Empty() {
+			return usage("say which backups to keep: --keep-last, --keep-within, --keep-daily, --keep-weekly or --keep-monthly, or a section retention in the configuration")
+		}
+		req.Prune = &activities.PruneRequest{Requested: requested, Storage: doc.Storage, Retention: doc.Retention}
 	default:
 		return usage("--kind: %q cannot be scheduled; use one of %s", kind, names(scheduledKinds))
 	}
