@@ -71,6 +71,7 @@ func kindOf(err error) string {
 		recreated  *restore.RecreatedError
 		noTopics   *backup.NoTopicsError
 		foreign    *transfer.ForeignWriteError
+		notOurs    *restore.NotOursError
 		truncated  *transfer.TruncatedError
 		stall      *transfer.StallError
 		refused    *transfer.PartitionError
@@ -93,7 +94,7 @@ func kindOf(err error) string {
 		return NotFound
 	case errors.As(err, &recreated):
 		return TopicRecreated
-	case errors.As(err, &foreign):
+	case errors.As(err, &foreign), errors.As(err, &notOurs):
 		return ForeignWrite
 	case errors.As(err, &truncated):
 		return Truncated

@@ -177,8 +177,9 @@ func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *T
 		return nil, err
 	}
 	mem := newMemory(blocksInFlight * int64(f.Options.ProduceMaxBytes))
+	confirmMem := newMemory(confirming)
 	var fills []target
-	add := func(name string, partition int32, records, bytes int64, stream func() *stream) error {
+	add := func(name string, partition int32, records, bytes int64, stream func(*memory) *stream) error {
 		t := byName[name]
 		if t == nil || int(partition) >= len(t.Begin) {
 			return fmt.Errorf("topic %s partition %d: the restore has no begin offset for it", name, partition)
@@ -188,14 +189,17 @@ func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *T
 			return err
 		}
 		p := transfer.ProducePartition{Topic: name, TopicID: id, Partition: partition, Begin: t.Begin[partition]}
-		p.Open = func(ctx context.Context) (transfer.Stream, error) { return stream().open(ctx) }
+		p.Open = func(ctx context.Context) (transfer.Stream, error) { return stream(mem).open(ctx) }
+		p.Confirm = func(ctx context.Context, rank int64) (int64, error) {
+			return f.confirm(ctx, p, targets, stream(confirmMem), rank)
+		}
 		fills = append(fills, target{ProducePartition: p, want: records, bytes: bytes})
 		return nil
 	}
 	for i := range pp.Copies {
 		c := &pp.Copies[i]
 		src := f.source(plan, pp.Segments, c.Source, c.SourceID, &c.From)
-		if err := add(c.Target, c.From.Partition, c.From.Records, c.From.Bytes, func() *stream { return copyStream(src, shapes[c.Target], mem) }); err != nil {
+		if err := add(c.Target, c.From.Partition, c.From.Records, c.From.Bytes, func(mem *memory) *stream { return copyStream(src, shapes[c.Target], mem) }); err != nil {
 			return nil, err
 		}
 	}
@@ -207,7 +211,7 @@ func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *T
 			bytes += m.From[j].Bytes
 		}
 		for to := range m.Partitions {
-			make := func() *stream { return f.mergeStream(plan, pp.Segments, m, to, shapes[m.Target], mem) }
+			make := func(mem *memory) *stream { return f.mergeStream(plan, pp.Segments, m, to, shapes[m.Target], mem) }
 			if err := add(m.Target, to, records/int64(m.Partitions), bytes/int64(m.Partitions), make); err != nil {
 				return nil, err
 			}

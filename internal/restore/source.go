@@ -19,6 +19,18 @@ type source struct {
 	rule     Rule
 }
 
+// BeyondError says that a stream has not as many records.
+type BeyondError struct {
+	Topic     string // of the source
+	Partition int32
+	Rank      int64 // that was asked for
+	Beyond    int64 // by how many records it is beyond the end
+}
+
+func (e *BeyondError) Error() string {
+	return fmt.Sprintf("topic %q partition %d: rank %d is %d records beyond the end of what is restored", e.Topic, e.Partition, e.Rank, e.Beyond)
+}
+
 // place is a block of a source.
 type place struct {
 	slice, block int
@@ -76,7 +88,7 @@ func (s *source) seek(ctx context.Context, rank int64) (at place, skip int64, er
 		}
 	}
 	if left > 0 {
-		return at, 0, fmt.Errorf("topic %q partition %d: rank %d is %d records beyond the end of what is restored", s.tp.Topic, s.tp.Partition, rank, left)
+		return at, 0, &BeyondError{Topic: s.tp.Topic, Partition: s.tp.Partition, Rank: rank, Beyond: left}
 	}
 	return place{slice: len(s.slices)}, 0, nil
 }

@@ -82,14 +82,7 @@ const ahead = 16
 
 // Seek implements transfer.Stream.
 func (s *stream) Seek(ctx context.Context, rank int64) error {
-	if s.stop != nil {
-		s.stop()
-		for i := range s.loads {
-			if i.load.Release != nil {
-				i.load.Release(true)
-			}
-		}
-	}
+	s.halt()
 	r := &reader{stream: s, rank: rank}
 	run, err := s.begin(ctx, r, rank)
 	if err != nil {
@@ -108,6 +101,19 @@ func (s *stream) Seek(ctx context.Context, rank int64) error {
 		}
 	}()
 	return nil
+}
+
+// halt ends the reading ahead, and gives back what it holds.
+func (s *stream) halt() {
+	if s.stop == nil {
+		return
+	}
+	s.stop()
+	for i := range s.loads {
+		if i.load.Release != nil {
+			i.load.Release(true)
+		}
+	}
 }
 
 // Next implements transfer.Stream.

@@ -40,7 +40,7 @@ func (p *producer) locate(ctx context.Context, t *ProducePartition, progress tim
 				err = &ForeignWriteError{t.Topic, t.Partition, t.Begin + rank, a.highWatermark}
 			}
 			if err == nil && !a.known && rank > 0 && t.Confirm != nil {
-				err = t.Confirm(ctx, rank)
+				rank, err = t.Confirm(ctx, rank)
 			}
 			var foreign *ForeignWriteError
 			if errors.As(err, &foreign) {

@@ -52,9 +52,9 @@ type ProducePartition struct {
 	// Confirm, when not nil, is asked when the leader does not know the
 	// restore's producer id (it forgets one after producer.id.expiration.ms
 	// without writes) although the log has grown by rank records since Begin:
-	// it compares the last of them with the stream and returns an error when
-	// they are not this restore's. Nil trusts the log's end.
-	Confirm func(ctx context.Context, rank int64) error
+	// it returns how many of them are this restore's, or an error when that
+	// cannot be. Nil trusts the log's end.
+	Confirm func(ctx context.Context, rank int64) (int64, error)
 	// Open opens the stream; it is called at most once, when the partition's
 	// turn has come. The stream is closed by cancelling ctx.
 	Open func(ctx context.Context) (Stream, error)
