@@ -187,13 +187,16 @@ func open(ctx context.Context, c config.Cluster, s config.Storage, how func(cont
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	repo, err := how(ctx, bucket)
+	// The cluster first: a repository that does not exist yet is not made for a
+	// wrong address.
+	cluster, err := kafka.Connect(ctx, c)
 	if err != nil {
 		bucket.Close()
 		return nil, nil, nil, err
 	}
-	cluster, err := kafka.Connect(ctx, c)
+	repo, err := how(ctx, bucket)
 	if err != nil {
+		cluster.Close()
 		bucket.Close()
 		return nil, nil, nil, err
 	}

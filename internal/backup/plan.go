@@ -212,16 +212,14 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 		ClusterID: p.cluster.ID(), CreatedAt: time.Now().UTC().Truncate(time.Millisecond), WorkflowID: p.req.WorkflowID,
 	}
 	// The groups first: an offset committed later than the end of the data
-	// would have no record to go to.
+	// would have no record to go to. Nothing is written before all is known.
+	var groups *repository.GroupsCapture
 	if p.req.Options.IncludeConsumerGroups {
 		capture, warnings, err := captureGroups(ctx, p.cluster, repository.AtStart, p.req.Options.ConsumerGroups, nil)
 		if err != nil {
 			return nil, err
 		}
-		p.warnings = append(p.warnings, warnings...)
-		if made.Groups, err = p.put(ctx, "groups.json", capture); err != nil {
-			return nil, err
-		}
+		groups, p.warnings = capture, append(p.warnings, warnings...)
 	}
 	found, err := p.cluster.Discover(ctx, p.req.Topics, p.req.Options.IncludeInternalTopics)
 	if err != nil {
@@ -242,6 +240,11 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 	}
 	if err := before.checkEpochs(ctx, p.cluster, found.Topics); err != nil {
 		return nil, err
+	}
+	if groups != nil {
+		if made.Groups, err = p.put(ctx, "groups.json", groups); err != nil {
+			return nil, err
+		}
 	}
 
 	// One line of partitions, topic after topic, cut into parts.

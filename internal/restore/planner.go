@@ -129,14 +129,14 @@ func (p *planner) read(ctx context.Context) (*Plan, error) {
 	}
 	topics := map[string]*TopicPlan{}
 	merges := map[string]int{}
-	var names []string
+	counts := map[string]int{} // partitions of every topic of the backup
 	for shard, err := range p.repo.Shards(ctx, m, 2) {
 		if err != nil {
 			return nil, err
 		}
 		for i := range shard.Topics {
 			t := &shard.Topics[i]
-			names = append(names, t.Name)
+			counts[t.Name] = t.PartitionCount
 			for j := range t.Partitions {
 				if p.options.Selects(t.Name, t.Partitions[j].Partition) {
 					p.take(plan, topics, merges, shard, t, &t.Partitions[j])
@@ -147,7 +147,7 @@ func (p *planner) read(ctx context.Context) (*Plan, error) {
 	for _, name := range slices.Sorted(maps.Keys(topics)) {
 		plan.Topics = append(plan.Topics, *topics[name])
 	}
-	p.checkNames(plan, slices.Compact(slices.Sorted(slices.Values(names))))
+	p.checkNames(plan, counts)
 	if err := p.groups(ctx, m, plan, topics); err != nil {
 		return nil, err
 	}
@@ -269,11 +269,12 @@ func (e *UnknownBackupError) Error() string {
 // Unwrap gives the repository's error.
 func (e *UnknownBackupError) Unwrap() error { return e.Err }
 
-// checkNames refuses names that name nothing.
-func (p *planner) checkNames(plan *Plan, names []string) {
+// checkNames refuses names of topics and numbers of partitions that are not in
+// the backup. counts are the partition counts of all its topics.
+func (p *planner) checkNames(plan *Plan, counts map[string]int) {
 	known := func(kind string, wanted []string) {
 		for _, n := range wanted {
-			if !strings.ContainsAny(n, "*?") && !slices.Contains(names, n) {
+			if _, there := counts[n]; !there && !strings.ContainsAny(n, "*?") {
 				p.problem(n, "describe lists the topics of a backup", "%s names it, but it is not in backup %s", kind, plan.BackupID)
 			}
 		}
@@ -281,6 +282,20 @@ func (p *planner) checkNames(plan *Plan, names []string) {
 	known("restore.topics.include", p.options.Topics.Include)
 	known("restore.topic_mapping", slices.Sorted(maps.Keys(p.options.TopicMapping)))
 	known("restore.partitions", slices.Sorted(maps.Keys(p.options.Partitions)))
+	known("restore.exclude_partitions", slices.Sorted(maps.Keys(p.options.ExcludePartitions)))
+	for _, chosen := range []struct {
+		key        string
+		partitions map[string][]int32
+	}{{"restore.partitions", p.options.Partitions}, {"restore.exclude_partitions", p.options.ExcludePartitions}} {
+		for _, topic := range slices.Sorted(maps.Keys(chosen.partitions)) {
+			count, there := counts[topic]
+			for _, n := range chosen.partitions[topic] {
+				if there && (n < 0 || int(n) >= count) {
+					p.problem(topic, fmt.Sprintf("it has the partitions 0 to %d", count-1), "%s names partition %d", chosen.key, n)
+				}
+			}
+		}
+	}
 	if len(plan.Topics) == 0 && len(p.problems) == 0 {
 		p.problem("", "see restore.topics, restore.partitions", "nothing of backup %s is selected", plan.BackupID)
 	}
@@ -290,11 +305,6 @@ func (p *planner) checkNames(plan *Plan, names []string) {
 			p.problem(t.Target, "see restore.topic_mapping", "both %s and %s would be restored into it", other, t.Source)
 		}
 		sources[t.Target] = t.Source
-		for _, n := range p.options.Partitions[t.Source] {
-			if n < 0 || n >= t.SourcePartitions {
-				p.problem(t.Source, fmt.Sprintf("it has the partitions 0 to %d", t.SourcePartitions-1), "restore.partitions names partition %d", n)
-			}
-		}
 	}
 }
 
