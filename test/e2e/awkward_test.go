@@ -11,7 +11,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/kafka-backup/kafka-backup/test/awkward"
-	"github.com/kafka-backup/kafka-backup/test/kafkabed"
 	"github.com/kafka-backup/kafka-backup/test/oracle"
 	"github.com/kafka-backup/kafka-backup/test/rig"
 	"github.com/kafka-backup/kafka-backup/test/s3bed"
@@ -233,5 +232,3 @@ func (c *cluster) name(topics []string, kind string) string {
 	}
 	panic("no topic " + kind)
 }
-
-var _ = kafkabed.Login{}

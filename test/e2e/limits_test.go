@@ -66,18 +66,18 @@ func TestRateLimits(t *testing.T) {
 	}
 	var size int64
 	u.backup(rig.Document{"backup_id": "sizes", "source": source(c, "limited"), "backup": rig.Document{"incremental": false}})
-	least("the backup by bytes", 400_000, 150_000, func() {
+	least("the backup by bytes", 250_000, 100_000, func() {
 		r := u.backup(rig.Document{"backup_id": "b", "source": source(c, "limited"), "backup": rig.Document{
-			"incremental": false, "rate_limit_bytes_per_sec": 150_000, "fetch_max_bytes": "64KiB", "fetch_max_partition_bytes": "64KiB"}})
-		if size = r.New.Bytes; size < 400_000 {
-			t.Fatalf("only %d bytes: the test needs 400,000", size)
+			"incremental": false, "rate_limit_bytes_per_sec": 100_000, "fetch_max_bytes": "64KiB", "fetch_max_partition_bytes": "64KiB"}})
+		if size = r.New.Bytes; size < 250_000 {
+			t.Fatalf("only %d bytes: the test needs 250,000", size)
 		}
 	})
 	for name, test := range map[string]struct {
 		options       rig.Document
 		amount, limit int64
 	}{
-		"bytes":   {rig.Document{"rate_limit_bytes_per_sec": 150_000}, 400_000, 150_000},
+		"bytes":   {rig.Document{"rate_limit_bytes_per_sec": 100_000}, 250_000, 100_000},
 		"records": {rig.Document{"rate_limit_records_per_sec": 800}, 2000, 800},
 	} {
 		to := "limited-by-" + name

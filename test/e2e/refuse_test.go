@@ -91,6 +91,7 @@ func TestWrongPlaces(t *testing.T) {
 	missing := rig.Document{"backend": "s3", "bucket": "missing", "region": store.Region, "endpoint": store.Endpoint, "path_style": true,
 		"access_key": "${S3_ACCESS}", "secret_key": "${S3_SECRET}"}
 	notRepository := rig.Document{"backend": "filesystem", "path": t.TempDir()}
+	fresh := filepath.Join(t.TempDir(), "fresh")
 	here := rig.Document{"topic_mapping": rig.Document{"wrong": "wrong-restored"}}
 	w, err := u.rig.StartWorker(u.ctx, rig.WorkerOptions{TaskQueue: u.queue + "-s3", Env: []string{"S3_ACCESS=" + store.AccessKey, "S3_SECRET=" + store.SecretKey}})
 	if err != nil {
@@ -111,8 +112,13 @@ func TestWrongPlaces(t *testing.T) {
 			[]string{nobody, "refused"}},
 		"no such host": {"backup", rig.Document{"backup_id": "x", "source": rig.Document{"bootstrap_servers": "no-such-host.invalid:9092"}}, "", 1,
 			[]string{"no-such-host.invalid"}},
-		"no such topic": {"backup", rig.Document{"backup_id": "x", "source": source(c, "nothing-like-it")}, "", 2,
-			[]string{"nothing-like-it", "source.topics"}},
+		"no such topic": {"backup", rig.Document{"backup_id": "x", "source": source(c, "nothing-like-it")}, "", 1,
+			[]string{"nothing-like-it", "does not exist"}},
+		"no topic matches": {"backup", rig.Document{"backup_id": "x", "source": source(c, "nothing-*")}, "", 2,
+			[]string{"nothing-*", "source.topics"}},
+		"new repository, nobody": {"backup", rig.Document{"backup_id": "x", "source": rig.Document{"bootstrap_servers": nobody},
+			"storage": rig.Document{"backend": "filesystem", "path": fresh}}, "", 1,
+			[]string{nobody, "refused"}},
 		"backup into no bucket": {"backup", rig.Document{"backup_id": "x", "source": source(c, "wrong"), "storage": missing}, "-s3", 2,
 			[]string{"missing", "bucket"}},
 		"restore from no bucket": {"restore", rig.Document{"backup_id": "b", "target": target(c), "storage": missing}, "-s3", 2,
@@ -152,6 +158,9 @@ func TestWrongPlaces(t *testing.T) {
 				}
 			})
 		})
+	}
+	if left, err := os.ReadDir(fresh); len(left) > 0 || err != nil && !os.IsNotExist(err) {
+		t.Errorf("a repository was begun for a cluster that cannot be reached: %v, %v", left, err)
 	}
 }
 
