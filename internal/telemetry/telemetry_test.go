@@ -1,0 +1,136 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestServe(t *testing.T) {
+	h := &Health{}
+	at, stop, err := Serve("127.0.0.1:0", h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	ProduceDone(time.Now())
+	set, done := Lag("w", "1")
+	set(7)
+	code, body := get(t, "http://"+at+"/metrics")
+	for _, line := range []string{
+		`kafka_backup_bytes_total{what="fetched"} 0`, `kafka_backup_retries_total{op="produce"} 0`, "kafka_backup_realignments_total 0",
+		"kafka_backup_produce_seconds_count 1", `kafka_backup_lag_records{part="1",workflow_id="w"} 7`, "kafka_backup_build_info{", "go_goroutines ",
+	} {
+		if !strings.Contains(body, "\n"+line) {
+			t.Errorf("no line %s", line)
+		}
+	}
+	if code != 200 {
+		t.Errorf("code %d", code)
+	}
+	done()
+	if _, body := get(t, "http://"+at+"/metrics"); strings.Contains(body, "kafka_backup_lag_records{") {
+		t.Error("the lag of work that is done stays")
+	}
+	if _, _, err := Serve(at, h); err == nil {
+		t.Error("two servers have one address")
+	}
+}
+
+func TestHealth(t *testing.T) {
+	var answer error
+	asked := 0
+	h := &Health{Ready: func(context.Context) error { asked++; return answer }}
+	at, stop, err := Serve("127.0.0.1:0", h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	expect := func(path string, want int, word string) {
+		t.Helper()
+		if code, body := get(t, "http://"+at+path); code != want || !strings.Contains(body, word) {
+			t.Errorf("%s: %d %s, want %d with %q", path, code, body, want, word)
+		}
+	}
+	expect("/readyz", 200, "ready")
+	answer = errors.New("no service")
+	expect("/readyz", 200, "ready") // known from just before
+	if asked != 1 {
+		t.Errorf("asked %d times", asked)
+	}
+	h.asked = time.Time{}
+	expect("/readyz", 503, "no service")
+	expect("/healthz", 200, "ok")
+	answer, h.asked = nil, time.Time{}
+	h.Stopping()
+	expect("/readyz", 503, "stopping")
+	expect("/healthz", 200, "ok")
+}
+
+// The SDK gives the same name with different tags, from many goroutines.
+func TestSDKMetrics(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			a := SDK().WithTags(map[string]string{"namespace": "n"})
+			for range 100 {
+				a.Counter("test_requests").Inc(1)
+				a.WithTags(map[string]string{"task-queue": "q", "namespace": "m"}).Counter("test_requests").Inc(2)
+			}
+		})
+	}
+	wg.Wait()
+	SDK().Timer("test.latency").Record(20 * time.Millisecond)
+	SDK().Gauge("test_slots").Update(3)
+	at, stop, err := Serve("127.0.0.1:0", &Health{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	_, body := get(t, "http://"+at+"/metrics")
+	for _, line := range []string{
+		`test_requests_total{namespace="n"} 800`, `test_requests_total{namespace="m",task_queue="q"} 1600`,
+		`test_latency_seconds_bucket{le="0.01"} 0`, `test_latency_seconds_bucket{le="0.05"} 1`, `test_slots 3`,
+	} {
+		if !strings.Contains(body, "\n"+line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+}
+
+type lines []string
+
+func (l *lines) Debug(msg string, kv ...any) { *l = append(*l, msg) }
+func (l *lines) Info(msg string, kv ...any)  { *l = append(*l, msg) }
+func (l *lines) Warn(msg string, kv ...any)  { *l = append(*l, msg) }
+func (l *lines) Error(msg string, kv ...any) { *l = append(*l, msg) }
+
+func TestLog(t *testing.T) {
+	Realigned(t.Context(), "t", 1, 2) // without a log
+	var l lines
+	ctx := WithLog(t.Context(), &l)
+	Realigned(ctx, "t", 1, 2)
+	Retried(ctx, "fetch", "t", 1, io.EOF)
+	if len(l) != 2 || l[0] != "Realigned" || l[1] != "Trying again" {
+		t.Errorf("logged %q", l)
+	}
+}
