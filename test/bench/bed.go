@@ -23,6 +23,7 @@ import (
 // store, a Temporal server, and one worker process for each kind of storage,
 // so that one's memory says nothing about the other's.
 type bed struct {
+	options options
 	dir     string
 	kafka   *kafkabed.Bed
 	store   *s3bed.Store
@@ -39,7 +40,7 @@ type bed struct {
 // start starts a bed. The context it returns ends, with the reason as its
 // cause, when one of the workers does.
 func start(ctx context.Context, o options, dir string, heapMiB int) (_ context.Context, b *bed, err error) {
-	b = &bed{dir: dir, workers: map[string]*process{}}
+	b = &bed{options: o, dir: dir, workers: map[string]*process{}}
 	ctx, b.fail = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {

@@ -27,6 +27,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/kafka-backup/kafka-backup/internal/config"
 )
 
 type options struct {
@@ -40,6 +42,28 @@ type options struct {
 	dir        string
 	bin        string
 	batches    int
+	set        []setting
+}
+
+// setting is an option that differs from its default.
+type setting struct{ section, key, value string }
+
+func (o *options) apply(doc *config.Document) error {
+	for _, s := range o.set {
+		var err error
+		switch s.section {
+		case "backup":
+			err = config.Set(&doc.Backup, s.key, s.value)
+		case "restore":
+			err = config.Set(&doc.Restore, s.key, s.value)
+		default:
+			err = fmt.Errorf("%q is neither backup nor restore", s.section)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func main() {
@@ -67,6 +91,13 @@ func run(ctx context.Context) error {
 	list("only", "", "throughput: measure only what begins with one of these, such as backup or \"raw fetch\"", &o.only)
 	flag.StringVar(&o.dir, "dir", "", "folder for everything that is made; empty means a temporary one")
 	flag.StringVar(&o.bin, "bin", "bin", "folder of kafka-backup-worker and kafka-backup-server")
+	flag.Func("set", "backup.KEY=VALUE or restore.KEY=VALUE: an option that differs from its default; may be repeated", func(s string) error {
+		key, value, _ := strings.Cut(s, "=")
+		section, key, _ := strings.Cut(key, ".")
+		o.set = append(o.set, setting{section, key, value})
+		doc := config.New()
+		return o.apply(doc)
+	})
 	flag.Parse()
 	if flag.NArg() > 0 || o.rounds < 1 {
 		return fmt.Errorf("there are only flags, and -rounds is 1 or more: see -help")

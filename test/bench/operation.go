@@ -73,6 +73,9 @@ func (b *bed) operate(ctx context.Context, storage string, workflow, request, re
 func (b *bed) backup(ctx context.Context, storage string, records int64, topics ...string) (m measured, where config.Storage, err error) {
 	b.number++
 	doc := config.New()
+	if err := b.options.apply(doc); err != nil {
+		return m, where, err
+	}
 	where = b.storage(storage)
 	req := activities.BackupRequest{BackupID: "bench", Source: doc.Source, Storage: where, Options: doc.Backup}
 	req.Source.BootstrapServers = []string{b.kafka.Bootstrap}
@@ -91,6 +94,9 @@ func (b *bed) backup(ctx context.Context, storage string, records int64, topics 
 func (b *bed) restore(ctx context.Context, storage string, where config.Storage, mapping map[string]string) (measured, error) {
 	b.number++
 	doc := config.New()
+	if err := b.options.apply(doc); err != nil {
+		return measured{}, err
+	}
 	req := activities.RestoreRequest{BackupID: "bench", Target: doc.Target, Storage: where, Options: doc.Restore}
 	req.Target.BootstrapServers = []string{b.kafka.Bootstrap}
 	req.Options.TopicMapping = mapping
