@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,7 +33,26 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	os.Exit(bed.Main(m))
+	os.Exit(bed.Main(&stage{m}))
+}
+
+// stage runs the tests, and clears up behind them.
+type stage struct{ m *testing.M }
+
+func (s *stage) Run() int {
+	code := s.m.Run()
+	if set.rig == nil {
+		return code
+	}
+	if err := set.rig.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if code != 0 {
+		fmt.Fprintln(os.Stderr, "logs and configurations are in", set.rig.Dir)
+	} else if err := os.RemoveAll(set.rig.Dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return code
 }
 
 func number(name string, otherwise int) int {
@@ -59,28 +79,39 @@ type scene struct {
 	bytes  int64 // about, as the brokers hold them
 }
 
-// set makes the scene. Restores go into the same cluster, under other names.
-func set(t *testing.T, ctx context.Context) *scene {
+// set is the scene that the tests share.
+var (
+	set  scene
+	once sync.Once
+)
+
+// shared makes the scene, if this is the first call. Restores go into the same
+// cluster, under other names.
+func shared(t *testing.T) *scene {
 	t.Helper()
-	t.Logf("KAFKA_BACKUP_CRASH_SEED=%d", seed)
-	s := &scene{bed: bed.Bed(t)}
+	once.Do(func() { set.make(t) })
+	if set.before == nil {
+		t.Fatal("the scene could not be made")
+	}
+	return &set
+}
+
+func (s *scene) make(t *testing.T) {
+	t.Helper()
+	fmt.Printf("KAFKA_BACKUP_CRASH_SEED=%d\n", seed)
+	began := time.Now()
+	ctx := kafkabed.Context(t, 15*time.Minute) // the first build takes minutes
+	s.bed = bed.Bed(t)
 	dir, err := os.MkdirTemp("", "crash-*")
 	must(t, err)
 	s.rig, err = rig.Run(ctx, dir)
 	must(t, err)
-	t.Cleanup(func() {
-		if err := s.rig.Close(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Log("logs and configurations are in", dir)
-		} else if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
 	s.opts, err = s.bed.ClientOptions(kafkabed.Login{})
 	must(t, err)
-	s.adm = kadm.NewClient(s.bed.Client(t, kafkabed.Login{}, kgo.MetadataMinAge(50*time.Millisecond)))
+	s.opts = append(s.opts, kgo.MetadataMinAge(50*time.Millisecond))
+	client, err := kgo.NewClient(s.opts...)
+	must(t, err)
+	s.adm = kadm.NewClient(client)
 
 	prefix := fmt.Sprintf("s%d-", time.Now().UnixNano()&0xffff)
 	// Bytes that do not compress: the wire carries what the limits count.
@@ -104,7 +135,7 @@ func set(t *testing.T, ctx context.Context) *scene {
 	must(t, err)
 	s.before, err = oracle.ReadGroups(ctx, s.opts, s.groups...)
 	must(t, err)
-	return s
+	t.Logf("the scene was made in %s: %d records in %d topics", time.Since(began).Round(time.Second), s.want.Records(), len(s.topics))
 }
 
 func must(t *testing.T, err error) {

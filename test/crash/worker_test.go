@@ -12,10 +12,11 @@ import (
 // restores. Two workers run at any time, so that a part is taken over while the
 // dead one's requests may still be under way, and other parts go on meanwhile.
 func TestKilledWorkers(t *testing.T) {
+	t.Parallel()
 	const lanes = 4 // a takeover is mostly waiting: lanes wait beside each other
 	kills := number("N", 20)
 	ctx := kafkabed.Context(t, 5*time.Minute+time.Duration(kills)*10*time.Second)
-	s := set(t, ctx)
+	s := shared(t)
 	t.Run("lanes", func(t *testing.T) {
 		for i := range lanes {
 			share := kills / lanes
