@@ -15,6 +15,7 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/restore"
 	"github.com/kafka-backup/kafka-backup/internal/storage/storageerr"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 	"github.com/kafka-backup/kafka-backup/internal/transfer"
 )
 
@@ -146,7 +147,7 @@ func connectKind(e *kafka.ConnectError) string {
 // draining returns a context that also ends when the worker is stopped, so
 // that the activity comes to a safe point and another worker takes it over.
 func draining(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(telemetry.WithLog(ctx, activity.GetLogger(ctx)))
 	stop := activity.GetWorkerStopChannel(ctx)
 	go func() {
 		select {

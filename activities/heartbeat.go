@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 )
 
 // beating sends a heartbeat every second until the activity is done, so that
@@ -35,11 +37,21 @@ func beating(ctx context.Context) (report func(Watermark), stop func()) {
 			}
 		}
 	}()
+	info := activity.GetInfo(ctx)
+	ran := telemetry.Running(info.ActivityType.Name)
+	lag, caughtUp := telemetry.Lag(info.WorkflowExecution.ID, info.ActivityID)
 	report = func(w Watermark) {
 		mu.Lock()
+		defer mu.Unlock()
 		last = w
-		mu.Unlock()
+		if len(w.Lagging) > 0 {
+			behind := int64(0)
+			for _, l := range w.Lagging {
+				behind += l.Records
+			}
+			lag(behind)
+		}
 	}
-	stop = sync.OnceFunc(func() { close(quit); <-ended })
+	stop = sync.OnceFunc(func() { close(quit); <-ended; ran(); caughtUp() })
 	return report, stop
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 	"github.com/kafka-backup/kafka-backup/internal/transfer"
 )
 
@@ -45,6 +46,7 @@ type block struct {
 	p       *partition
 	batches []recordbatch.Batch
 	size    int64
+	merged  bool // from earlier backups; all of these go into one segment
 
 	meta    repository.Block
 	encoded *repository.EncodedBlock
@@ -83,11 +85,16 @@ func newWriter(ctx context.Context, c *Copier, r *run) *writer {
 }
 
 // take is the fetch's sink: it cuts a chunk into blocks.
-func (w *writer) take(ctx context.Context, c transfer.Chunk) error {
+func (w *writer) take(ctx context.Context, c transfer.Chunk) error { return w.cut(ctx, c, false) }
+
+// takeMerged is take for a chunk that comes from earlier backups.
+func (w *writer) takeMerged(ctx context.Context, c transfer.Chunk) error { return w.cut(ctx, c, true) }
+
+func (w *writer) cut(ctx context.Context, c transfer.Chunk, merged bool) error {
 	p := w.r.partitions[c.Index]
 	rest := c.Batches
 	for {
-		b := &block{p: p, ready: make(chan struct{})}
+		b := &block{p: p, merged: merged, ready: make(chan struct{})}
 		n := 0
 		for n < len(rest) && (n == 0 || b.size+int64(len(rest[n])) <= int64(w.c.Options.BlockMaxBytes)) {
 			b.size += int64(len(rest[n]))
@@ -230,7 +237,8 @@ func (w *writer) append(b *block) error {
 		b.encoded.Release()
 		p.slice.AddBlocks(b.meta)
 		w.bytes += b.size
-		p.next = b.meta.LastOffset + 1
+		telemetry.Fetched(b.meta.Records, b.size)
+		p.next = max(p.next, b.meta.LastOffset+1) // merged blocks lie before it
 		p.epoch = b.batches[len(b.batches)-1].LeaderEpoch()
 		b.batches = nil
 		p.advanced = true
@@ -244,6 +252,9 @@ func (w *writer) append(b *block) error {
 		p.advanced = true
 	}
 	w.report()
+	if b.merged {
+		return nil
+	}
 	if w.segment != nil && (w.segment.Size() >= int64(w.c.Options.SegmentMaxBytes) || time.Since(w.opened) >= w.c.Options.SegmentMaxAge.Std()) {
 		return w.close()
 	}
@@ -265,6 +276,7 @@ func (w *writer) close() error {
 	if err != nil {
 		return err
 	}
+	telemetry.SegmentStored(w.opened, ref.Size)
 	at := len(w.r.segments)
 	w.r.segments = append(w.r.segments, ref)
 	w.r.sequence++

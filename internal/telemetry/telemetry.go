@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.temporal.io/sdk/log"
+	"golang.org/x/time/rate"
 
 	"github.com/kafka-backup/kafka-backup/internal/version"
 )
@@ -48,7 +49,7 @@ var (
 	running = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "activities_running",
 		Help: "Activities in work in this process."}, []string{"activity"})
 	lagRecords = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "lag_records",
-		Help: "Records between what is done and the end, of the partitions furthest behind in a running part of an operation."}, []string{"workflow_id", "part"})
+		Help: "Records between what is done and the end, of the partitions furthest behind in a running part of an operation."}, []string{"workflow_id", "activity_id"})
 	recoveryPoint = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "recovery_point_lag_seconds",
 		Help: "Age of the newest point in time that a continuous backup could restore."}, []string{"workflow_id"})
 	buildInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
@@ -107,14 +108,14 @@ func ProduceDone(began time.Time) { produceSeconds.Observe(time.Since(began).Sec
 // more after an error. op is "fetch" or "produce".
 func Retried(ctx context.Context, op, topic string, partition int32, err error) {
 	retried.WithLabelValues(op).Inc()
-	Log(ctx).Info("Trying again", "op", op, "topic", topic, "partition", partition, "error", err)
+	logged(ctx)("Trying again", "op", op, "topic", topic, "partition", partition, "error", err)
 }
 
 // Realigned counts and logs that a target partition's leader said, after a
 // doubt, that the log holds the first rank records of the restore's stream.
 func Realigned(ctx context.Context, topic string, partition int32, rank int64) {
 	realigned.Inc()
-	Log(ctx).Info("Realigned", "topic", topic, "partition", partition, "rank", rank)
+	logged(ctx)("Realigned", "topic", topic, "partition", partition, "rank", rank)
 }
 
 // Running counts an activity in until the function it returns is called.
@@ -126,9 +127,9 @@ func Running(activity string) (done func()) {
 
 // Lag says how many records a running part of an operation is behind, until
 // the function it returns for that purpose removes it.
-func Lag(workflowID, part string) (set func(records int64), done func()) {
-	return func(n int64) { lagRecords.WithLabelValues(workflowID, part).Set(float64(n)) },
-		func() { lagRecords.DeleteLabelValues(workflowID, part) }
+func Lag(workflowID, activityID string) (set func(records int64), done func()) {
+	return func(n int64) { lagRecords.WithLabelValues(workflowID, activityID).Set(float64(n)) },
+		func() { lagRecords.DeleteLabelValues(workflowID, activityID) }
 }
 
 // RecoveryPoint says how far the newest point in time that a continuous backup
@@ -136,6 +137,18 @@ func Lag(workflowID, part string) (set func(records int64), done func()) {
 func RecoveryPoint(workflowID string) (set func(behind time.Duration), done func()) {
 	return func(d time.Duration) { recoveryPoint.WithLabelValues(workflowID).Set(d.Seconds()) },
 		func() { recoveryPoint.DeleteLabelValues(workflowID) }
+}
+
+// often is how often something that may happen to thousands of partitions at
+// once is logged as information; the rest is for debugging.
+var often = rate.NewLimiter(10, 50)
+
+func logged(ctx context.Context) func(string, ...any) {
+	if l := Log(ctx); often.Allow() {
+		return l.Info
+	} else {
+		return l.Debug
+	}
 }
 
 type logKey struct{}

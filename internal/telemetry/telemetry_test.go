@@ -38,7 +38,7 @@ func TestServe(t *testing.T) {
 	code, body := get(t, "http://"+at+"/metrics")
 	for _, line := range []string{
 		`kafka_backup_bytes_total{what="fetched"} 0`, `kafka_backup_retries_total{op="produce"} 0`, "kafka_backup_realignments_total 0",
-		"kafka_backup_produce_seconds_count 1", `kafka_backup_lag_records{part="1",workflow_id="w"} 7`, "kafka_backup_build_info{", "go_goroutines ",
+		"kafka_backup_produce_seconds_count 1", `kafka_backup_lag_records{activity_id="1",workflow_id="w"} 7`, "kafka_backup_build_info{", "go_goroutines ",
 	} {
 		if !strings.Contains(body, "\n"+line) {
 			t.Errorf("no line %s", line)

@@ -99,6 +99,9 @@ type FetchOptions struct {
 	// compaction can have removed the last records before an offset that was
 	// seen, and only then does the fetch end there. Nil is never.
 	Compacted func(ctx context.Context, topic string) (bool, error)
+	// Follow says that partitions which have nothing more are waited for:
+	// only errors are a stall. Fetch then ends with ctx.
+	Follow bool
 	// Rate, when not nil, limits the bytes fetched per second. Its burst must
 	// be at least 1.
 	Rate *rate.Limiter

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 )
 
 type fetcher struct {
@@ -197,6 +198,8 @@ func (l *fetchLane) ask(ctx context.Context) error {
 		bytes += n
 		if s.Next != before {
 			s.progress, s.lastErr, s.empty = time.Now(), nil, 0
+		} else if l.opts.Follow && fate == stays {
+			s.progress, s.lastErr = time.Now(), nil
 		} else if err := l.stalled(s); err != nil {
 			return err
 		}
@@ -215,6 +218,9 @@ func (l *fetchLane) ask(ctx context.Context) error {
 	}
 	waiting := l.todo[len(asked):]
 	next := make([]*fetchState, 0, len(l.todo))
+	if l.opts.Follow { // those that have nothing now have no claim to be asked first
+		waiting, starved = starved, waiting
+	}
 	next = append(next, starved...)
 	next = append(next, waiting...)
 	l.todo = append(next, fed...)
@@ -257,7 +263,9 @@ func (l *fetchLane) request(ctx context.Context, asked []*fetchState) (*kmsg.Fet
 		p.PartitionMaxBytes = perPartition
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
 	}
+	began := time.Now()
 	resp, err := l.cl.Broker(int(l.broker)).Request(ctx, req)
+	telemetry.FetchDone(began)
 	if err != nil {
 		return nil, err
 	}
@@ -269,6 +277,9 @@ func (l *fetchLane) request(ctx context.Context, asked []*fetchState) (*kmsg.Fet
 func (l *fetchLane) release(ctx context.Context, strays []*fetchState) error {
 	if len(strays) == 0 {
 		return nil
+	}
+	for _, s := range strays {
+		telemetry.Retried(ctx, "fetch", s.Topic, s.Partition, s.lastErr)
 	}
 	select {
 	case l.stray <- strays:

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 )
 
 // Load is one batch on its way to a target partition.
@@ -188,12 +189,15 @@ func (p *producer) partition(ctx context.Context, index int, t *ProducePartition
 	if err != nil {
 		return err
 	}
-	progress, rank := time.Now(), int64(-1)
+	progress, rank, doubted := time.Now(), int64(-1), false
 	for {
 		// Where is the log? Asked first, and again after every doubt.
 		at, err := p.locate(ctx, t, progress)
 		if err != nil {
 			return err
+		}
+		if doubted {
+			telemetry.Realigned(ctx, t.Topic, t.Partition, at.rank)
 		}
 		if at.rank != rank {
 			rank, progress = at.rank, time.Now()
@@ -208,6 +212,7 @@ func (p *producer) partition(ctx context.Context, index int, t *ProducePartition
 			progress = time.Now()
 		}
 		var d *doubtError
+		doubted = false
 		switch {
 		case err == nil:
 			settled, err := p.settled(ctx, t, rank)
@@ -219,6 +224,8 @@ func (p *producer) partition(ctx context.Context, index int, t *ProducePartition
 				return nil
 			}
 		case errors.As(err, &d):
+			doubted = true
+			telemetry.Retried(ctx, "produce", t.Topic, t.Partition, d.err)
 			if since := time.Since(progress); since > p.opts.StallTimeout {
 				return &StallError{Op: "produce", Topic: t.Topic, Partition: t.Partition, Offset: t.Begin + rank, End: -1, For: since, Err: d.err}
 			}
@@ -281,6 +288,7 @@ func (p *producer) send(ctx context.Context, index int, t *ProducePartition, str
 			return rank, &doubtError{a.err}
 		}
 		rank += n
+		telemetry.Produced(n, size)
 		p.on(Acked{Index: index, Records: n, Bytes: size, Rank: rank})
 		if ctx.Err() != nil {
 			return rank, ctx.Err()

@@ -3,11 +3,13 @@ package transfer
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 )
 
 // produceLane carries batches for many partitions to one broker, one request
@@ -117,7 +119,9 @@ func (l *produceLane) ship(load []shipment) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.p.ctx), 2*l.p.opts.Timeout)
 	defer cancel()
+	began := time.Now()
 	r, err := l.p.cl.Broker(int(l.broker)).Request(ctx, req)
+	telemetry.ProduceDone(began)
 	if err != nil {
 		for _, s := range load {
 			s.answer <- produced{err: err}
