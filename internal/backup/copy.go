@@ -41,6 +41,9 @@ type Copier struct {
 	// Share is the share of the rate limit that is this part's, more than 0
 	// and at most 1.
 	Share float64
+	// Until is when a part is closed that has reached its planned end: until
+	// then it goes on with what comes after. Zero is at once.
+	Until time.Time
 	// Report, when not nil, is told now and then how far the part is.
 	Report func(Progress)
 }
@@ -86,6 +89,10 @@ func copied(pp *PlanPart, shard *repository.Shard) (did Amount) {
 		for _, p := range t.Partitions {
 			did.Records -= p.Records
 			did.Bytes -= p.Bytes
+			for _, s := range p.Merge {
+				did.Records -= s.Records
+				did.Bytes -= s.Bytes
+			}
 		}
 	}
 	return did
@@ -110,6 +117,7 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 		opts.MaxBytes = min(opts.MaxBytes, int32(min(answer, math.MaxInt32)))
 		opts.Rate = rate.NewLimiter(rate.Limit(share), answer)
 	}
+	f := follower{targets: targets, opts: opts}
 	w := newWriter(ctx, c, r)
 	stop := make(chan struct{})
 	fctx, cancel := context.WithCancelCause(ctx)
@@ -120,8 +128,16 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 			cancel(err)
 		}
 	}()
-	err := transfer.Fetch(fctx, c.Cluster.Client(), targets, opts, w.take)
-	w.finish(err != nil && ctx.Err() == nil)
+	err := c.merge(fctx, r, w)
+	merged := err == nil
+	if merged {
+		err = transfer.Fetch(fctx, c.Cluster.Client(), targets, opts, f.take(w.take))
+	}
+	if err == nil && time.Now().Before(c.Until) {
+		err = f.follow(fctx, c.Cluster.Client(), c.Until, w.take)
+	}
+	// A first segment without all that is merged would be taken for whole.
+	w.finish(err != nil && (ctx.Err() == nil || !merged))
 	<-stop
 	if w.err != nil {
 		return w.err

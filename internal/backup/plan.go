@@ -80,6 +80,10 @@ type PlanPartition struct {
 	// FromEpoch is the leader epoch of the last batch before From, -1 when
 	// unknown.
 	FromEpoch int32 `json:"from_epoch"`
+	// Merge are slices of earlier backups, in small segments, that this run
+	// writes anew, in front of what it reads. They follow on those in
+	// Partition.
+	Merge []repository.Slice `json:"merge,omitempty"`
 }
 
 const formatPlan = "kafka-backup/backup-plan"
@@ -90,6 +94,9 @@ type Request struct {
 	WorkflowID string
 	Topics     config.TopicFilter
 	Options    config.Backup
+	// Previous is the backup to add to, if it still exists; empty is the
+	// cluster's newest.
+	Previous string
 }
 
 // digest identifies what decides the content of a backup.
@@ -319,6 +326,9 @@ func (p *planner) partOf(number int, members []planned, before *earlier) *PlanPa
 		}
 		t := &pp.Topics[len(pp.Topics)-1]
 		t.Partitions = append(t.Partitions, m.PlanPartition)
+	}
+	if o := p.req.Options; o.Continuous {
+		pp.mergeSmall(int64(o.MergeSegments))
 	}
 	return pp
 }

@@ -33,7 +33,14 @@ func (p *planner) previous(ctx context.Context) (*earlier, error) {
 	var newest *repository.Manifest
 	for _, b := range all {
 		m := b.Manifest
-		if m != nil && m.ClusterID == p.cluster.ID() && (newest == nil || m.CreatedAt.After(newest.CreatedAt)) {
+		if m == nil || m.ClusterID != p.cluster.ID() {
+			continue
+		}
+		if m.BackupID == p.req.Previous {
+			newest = m
+			break
+		}
+		if newest == nil || m.CreatedAt.After(newest.CreatedAt) {
 			newest = m
 		}
 	}

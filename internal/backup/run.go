@@ -116,6 +116,9 @@ func (r *run) shard() *repository.Shard {
 			s.Topics = append(s.Topics, r.plan.Topics[topic].Topic())
 		}
 		e := p.entry
+		if p.next > e.End { // it was followed
+			e.End, e.HighWatermark = p.next, max(e.HighWatermark, p.next)
+		}
 		e.LeaderEpoch = p.epoch
 		e.LeftOut.Add(p.leftOut)
 		e.Gaps = append(e.Gaps, p.gaps...)
@@ -160,10 +163,13 @@ func (r *run) bytes() (n int64) {
 	for _, p := range r.partitions {
 		n += p.entry.Bytes
 	}
-	for _, t := range r.plan.Topics {
-		for _, p := range t.Partitions {
-			n -= p.Bytes
+	r.plan.each(func(p *PlanPartition) {
+		n -= p.Bytes
+		for _, s := range p.Merge {
+			if r.sequence > 0 { // they are in the first segment
+				n -= s.Bytes
+			}
 		}
-	}
+	})
 	return n
 }
