@@ -138,7 +138,7 @@ func (w *world) wantPutBack(i int, left Left) {
 
 // meanwhile does something while an activity is in work, which then goes on
 // to its end.
-func (w *world) meanwhile(name string, do func()) {
+func (w *fakes) meanwhile(name string, do func()) {
 	w.on[name] = func(ctx context.Context) error {
 		do()
 		return nil

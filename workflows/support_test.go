@@ -14,16 +14,15 @@ import (
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
 )
 
-// world is Temporal's test environment with activities that say that they were
-// called, and do more where a test wants it.
-type world struct {
-	*testsuite.TestWorkflowEnvironment
-	t *testing.T
+// fakes are activities that say that they were called, and do more where a
+// test wants it.
+type fakes struct {
 	// digests are those of the plans, by round; the last one stays.
 	digests []string
 	// on is called once when an activity of that name begins; what it returns
@@ -33,9 +32,22 @@ type world struct {
 	mu    sync.Mutex
 	calls []string
 	over  chan struct{}
-	// stopped is closed when the workflow stops an activity. (The environment
-	// does not end the activity's context.)
+	// stopped is closed when the workflow stops an activity: Temporal's test
+	// environment does not end the activity's context.
 	stopped chan struct{}
+}
+
+func newFakes(t *testing.T) *fakes {
+	f := &fakes{digests: []string{digestA}, on: map[string]func(context.Context) error{}, over: make(chan struct{}), stopped: make(chan struct{})}
+	t.Cleanup(func() { close(f.over) })
+	return f
+}
+
+// world is Temporal's test environment with such activities.
+type world struct {
+	*testsuite.TestWorkflowEnvironment
+	*fakes
+	t *testing.T
 }
 
 const (
@@ -46,59 +58,59 @@ const (
 func newWorld(t *testing.T) *world {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
-	w := &world{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, digests: []string{digestA},
-		on: map[string]func(context.Context) error{}, over: make(chan struct{}), stopped: make(chan struct{})}
+	w := &world{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), fakes: newFakes(t), t: t}
 	stop := sync.OnceFunc(func() { close(w.stopped) })
 	w.SetOnActivityCanceledListener(func(*activity.Info) { stop() })
-	t.Cleanup(func() { close(w.over) })
 	w.SetTestTimeout(30 * time.Second)
-	w.act("RunningParts", func(context.Context) (activities.RunningParts, error) { return activities.RunningParts{}, nil })
+	w.register(w)
+	return w
+}
 
-	w.act("PlanRestore", func(ctx context.Context, _ activities.RestoreRequest, round int) (activities.RestorePlan, error) {
+// register registers the activities of all operations.
+func (w *fakes) register(in worker.ActivityRegistry) {
+	act := func(name string, fn any) { in.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name}) }
+	act("RunningParts", func(context.Context) (activities.RunningParts, error) { return activities.RunningParts{}, nil })
+
+	act("PlanRestore", func(ctx context.Context, _ activities.RestoreRequest, round int) (activities.RestorePlan, error) {
 		p := activities.RestorePlan{Key: fmt.Sprintf("plan-%d", round), Digest: w.digests[min(round, len(w.digests)-1)], Groups: 2, Parts: 3,
 			Total: activities.Amount{Records: 300, Bytes: 3000, Partitions: 3}}
 		p.Proposal = activities.Proposal{Key: p.Key, Digest: p.Digest, Summary: "restore it"}
 		return p, w.do(ctx, "PlanRestore")
 	})
-	w.act("PrepareTargets", func(ctx context.Context, _ activities.RestoreRequest, p activities.RestorePlan) (activities.RestoreTargets, error) {
+	act("PrepareTargets", func(ctx context.Context, _ activities.RestoreRequest, p activities.RestorePlan) (activities.RestoreTargets, error) {
 		return activities.RestoreTargets{Created: 2}, w.do(ctx, "PrepareTargets "+p.Key)
 	})
-	w.act("RestorePart", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, part int) (activities.Amount, error) {
+	act("RestorePart", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, part int) (activities.Amount, error) {
 		return activities.Amount{Records: 100, Bytes: 1000, Partitions: 1}, w.do(ctx, fmt.Sprintf("RestorePart %d", part))
 	})
-	w.act("MapOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan) (activities.RestoredRecords, error) {
+	act("MapOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan) (activities.RestoredRecords, error) {
 		return activities.RestoredRecords{Total: activities.Amount{Records: 300}, Mapping: "mapping"}, w.do(ctx, "MapOffsets")
 	})
-	w.act("ReleaseTargets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, failed bool) (activities.ReleasedTargets, error) {
+	act("ReleaseTargets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, failed bool) (activities.ReleasedTargets, error) {
 		return activities.ReleasedTargets{}, w.do(ctx, fmt.Sprintf("ReleaseTargets failed=%v", failed))
 	})
-	w.act("SnapshotOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan) (activities.OffsetSnapshot, error) {
+	act("SnapshotOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan) (activities.OffsetSnapshot, error) {
 		return activities.OffsetSnapshot{Key: "snapshot"}, w.do(ctx, "SnapshotOffsets")
 	})
-	w.act("ResetOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, _ activities.OffsetSnapshot) (activities.ResetOffsets, error) {
+	act("ResetOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, _ activities.OffsetSnapshot) (activities.ResetOffsets, error) {
 		return activities.ResetOffsets{Groups: 2, Offsets: 6}, w.do(ctx, "ResetOffsets")
 	})
-	w.act("RestoreOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, _ activities.OffsetSnapshot) error {
+	act("RestoreOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, _ activities.OffsetSnapshot) error {
 		return w.do(ctx, "RestoreOffsets")
 	})
 
-	w.act("PlanBackup", func(ctx context.Context, _ activities.BackupRequest) (activities.BackupPlan, error) {
+	act("PlanBackup", func(ctx context.Context, _ activities.BackupRequest) (activities.BackupPlan, error) {
 		return activities.BackupPlan{Key: "plan", Digest: digestA, Parts: 3, Topics: 1, Total: activities.Amount{Records: 300, Bytes: 3000, Partitions: 3}}, w.do(ctx, "PlanBackup")
 	})
-	w.act("CopyPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int) (activities.Amount, error) {
+	act("CopyPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int) (activities.Amount, error) {
 		return activities.Amount{Records: 100}, w.do(ctx, fmt.Sprintf("CopyPart %d", part))
 	})
-	w.act("CompleteBackup", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan) (activities.BackupReport, error) {
+	act("CompleteBackup", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan) (activities.BackupReport, error) {
 		return activities.BackupReport{Manifest: "manifest"}, w.do(ctx, "CompleteBackup")
 	})
-	return w
 }
 
-func (w *world) act(name string, fn any) {
-	w.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
-}
-
-func (w *world) do(ctx context.Context, name string) error {
+func (w *fakes) do(ctx context.Context, name string) error {
 	w.mu.Lock()
 	w.calls = append(w.calls, name)
 	on := w.on[name]
@@ -112,26 +124,32 @@ func (w *world) do(ctx context.Context, name string) error {
 
 // hang makes an activity, the first time that it begins, do something and then
 // not return before it is stopped.
-func (w *world) hang(name string, do func()) {
+func (w *fakes) hang(name string, do func()) {
 	w.on[name] = func(ctx context.Context) error {
 		do()
-		select {
-		case <-w.stopped:
-		case <-w.over:
+		for {
+			activity.RecordHeartbeat(ctx) // its answer ends ctx
+			select {
+			case <-w.stopped:
+			case <-w.over:
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+				continue
+			}
+			return temporal.NewCanceledError()
 		}
-		return temporal.NewCanceledError()
 	}
 }
 
 // refuse makes an activity fail for good.
-func (w *world) refuse(name string) {
+func (w *fakes) refuse(name string) {
 	w.on[name] = func(context.Context) error {
 		return temporal.NewNonRetryableApplicationError("it does not work", activities.Refused, nil)
 	}
 }
 
 // count is how many calls begin with a name.
-func (w *world) count(name string) (n int) {
+func (w *fakes) count(name string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.calls {
@@ -142,7 +160,7 @@ func (w *world) count(name string) (n int) {
 	return n
 }
 
-func (w *world) called(name string) bool { return w.count(name) > 0 }
+func (w *fakes) called(name string) bool { return w.count(name) > 0 }
 
 // wantCalls compares the calls made, those of parts sorted.
 func (w *world) wantCalls(want ...string) {
