@@ -75,6 +75,14 @@ func Requester(scheduleID string) string { return "schedule " + scheduleID }
 // of the operation it started.
 const MemoOperation = "operation"
 
+// MemoKind is the memo of a run of a schedule that says what kind of operation
+// it starts.
+const MemoKind = "kind"
+
+// ScheduledType is the workflow type of [Scheduled], which every schedule of
+// the product starts.
+const ScheduledType = "Scheduled"
+
 // scheduledAt is when the schedule says that a run begins; set by the service.
 var scheduledAt = temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTime")
 
@@ -206,7 +214,7 @@ func (s *scheduled) operate(ctx workflow.Context, name string) error {
 	if s.Backup != nil {
 		s.BackupID = name
 	}
-	if err := workflow.UpsertMemo(ctx, map[string]any{MemoOperation: id}); err != nil {
+	if err := workflow.UpsertMemo(ctx, map[string]any{MemoOperation: id, MemoKind: s.Kind()}); err != nil {
 		return err
 	}
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Schedule **%s**, run of %s: workflow `%s`", s.Schedule, s.At.UTC().Format(time.RFC3339), id))

@@ -30,7 +30,7 @@ var (
 	restoreKind   = kind{"restore", workflows.Restore, "Restore", resultOf[restoreReport]}
 	pruneKind     = kind{"prune", workflows.Prune, "Prune", resultOf[pruneReport]}
 	validateKind  = kind{"validate", workflows.Validate, "Validate", resultOf[validateReport]}
-	scheduledKind = kind{"scheduled", workflows.Scheduled, scheduledType, resultOf[scheduledReport]}
+	scheduledKind = kind{"scheduled", workflows.Scheduled, workflows.ScheduledType, resultOf[scheduledReport]}
 
 	kinds = []kind{backupKind, restoreKind, pruneKind, validateKind, scheduledKind}
 )

@@ -151,7 +151,7 @@ func scheduledRequest(id string, s *client.Schedule) (*workflows.ScheduledReques
 	if !ok {
 		return nil, &notOurs{id, "?"}
 	}
-	if action.Workflow != scheduledType || len(action.Args) != 1 {
+	if action.Workflow != workflows.ScheduledType || len(action.Args) != 1 {
 		return nil, &notOurs{id, fmt.Sprint(action.Workflow)}
 	}
 	var req workflows.ScheduledRequest
@@ -165,9 +165,6 @@ func scheduledRequest(id string, s *client.Schedule) (*workflows.ScheduledReques
 	}
 	return &req, nil
 }
-
-// scheduledType is the workflow type that every schedule of ours starts.
-const scheduledType = "Scheduled"
 
 func (p *program) scheduleTrigger(c *cli.Context) error {
 	policy, err := schedule.ParseOverlap(c.String("overlap"))

@@ -142,7 +142,7 @@ func (p *program) scheduleList(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if entry.WorkflowType.Name == scheduledType {
+		if entry.WorkflowType.Name == workflows.ScheduledType {
 			ids = append(ids, entry.ID)
 		}
 	}

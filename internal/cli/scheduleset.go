@@ -330,7 +330,7 @@ func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, 
 // setAction makes the action of a schedule.
 func setAction(a *client.ScheduleWorkflowAction, req *workflows.ScheduledRequest, queue string, registration temporalservice.Registration) {
 	a.ID = "schedule/" + req.Schedule
-	a.Workflow, a.Args, a.TaskQueue = scheduledType, []any{*req}, queue
+	a.Workflow, a.Args, a.TaskQueue = workflows.ScheduledType, []any{*req}, queue
 	a.StaticSummary = fmt.Sprintf("%s in %s by schedule %s", req.Kind(), req.Place, req.Schedule)
 	// No kind: it is found among the operations only when it could not start one.
 	a.TypedSearchAttributes = registration.Start(temporalservice.Attributes{Repository: req.Place, Requester: workflows.Requester(req.Schedule)})

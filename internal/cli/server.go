@@ -89,6 +89,7 @@ func (p *program) server(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	options.Log = temporalservice.Logger(log)
 	state := c.String("state-dir")
 	if state == "" {
 		if state, err = stateDir(); err != nil {
@@ -112,12 +113,19 @@ func (p *program) server(c *cli.Context) (err error) {
 
 	ready := serverReady{Address: srv.Address, UI: srv.UI, Namespace: c.String("namespace"), StateDir: state, PID: srv.PID}
 	if !c.Bool("no-worker") {
-		w, cl, err := p.embeddedWorker(ctx, srv, ready.Namespace, options, func(o *client.Options) { o.Logger = temporalservice.Logger(log) })
+		w, cl, err := p.embeddedWorker(ctx, srv, ready.Namespace, options, observed(options.Log))
 		if err != nil {
 			return err
 		}
 		defer cl.Close()
+		health, stopServing, err := p.serveMetrics(c, w)
+		if err != nil {
+			w.Stop()
+			return err
+		}
+		defer stopServing()
 		defer w.Stop()
+		defer health.Stopping()
 		ready.TaskQueue = options.TaskQueue
 	}
 	if err := render.Write(p.Out, format, ready); err != nil {

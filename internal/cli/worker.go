@@ -7,10 +7,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/kafka-backup/kafka-backup/internal/render"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 	"github.com/kafka-backup/kafka-backup/internal/version"
 	"github.com/kafka-backup/kafka-backup/internal/worker"
@@ -34,6 +36,8 @@ func workerFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "transfers", Usage: "Activities that move data at the same time.", Value: 2, Category: inWorker},
 		&cli.DurationFlag{Name: "drain-timeout", Usage: "Longest time that work may take, on an interrupt, to come to a safe point.", Value: 20 * time.Second, Category: inWorker},
+		&cli.StringFlag{Name: "metrics-address", Usage: "Serve /metrics (Prometheus), /healthz and /readyz on this host:port.", DefaultText: "not served",
+			EnvVars: []string{"KAFKA_BACKUP_METRICS_ADDRESS"}, Category: inWorker},
 		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error.", Value: "info", Category: inWorker},
 		&cli.StringFlag{Name: "log-format", Usage: "text or json.", Value: "text", Category: inWorker},
 	}
@@ -88,7 +92,8 @@ func (p *program) worker(c *cli.Context) error {
 		return err
 	}
 	o.Page = prof.WorkflowURL
-	cl, err := p.dial(ctx, prof, func(o *client.Options) { o.Logger = temporalservice.Logger(log) })
+	o.Log = temporalservice.Logger(log)
+	cl, err := p.dial(ctx, prof, observed(o.Log))
 	if err != nil {
 		return err
 	}
@@ -104,10 +109,38 @@ func (p *program) worker(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	health, stopServing, err := p.serveMetrics(c, w)
+	if err != nil {
+		w.Stop()
+		return err
+	}
+	defer stopServing()
 	p.say("Worker %s listens on task queue %s of %s, %d transfers at a time.", version.String(), o.TaskQueue, prof, o.Transfers)
 	<-ctx.Done()
+	health.Stopping()
 	p.say("Stopping: work comes to a safe point (%s at most).", render.Duration(o.DrainTimeout))
 	w.Stop()
 	fmt.Fprintln(p.Err, "Stopped. What was not finished goes on with another worker.")
 	return nil
+}
+
+// observed makes a client of a worker log and count what it does.
+func observed(l log.Logger) func(*client.Options) {
+	return func(o *client.Options) { o.Logger, o.MetricsHandler = l, telemetry.SDK() }
+}
+
+// serveMetrics serves metrics and health of a worker, where a flag asks for it,
+// until stop is called.
+func (p *program) serveMetrics(c *cli.Context, w *worker.Worker) (health *telemetry.Health, stop func(), err error) {
+	health = &telemetry.Health{Ready: w.Ready}
+	address := c.String("metrics-address")
+	if address == "" {
+		return health, func() {}, nil
+	}
+	at, stop, err := telemetry.Serve(address, health)
+	if err != nil {
+		return nil, nil, err
+	}
+	p.say("Metrics on http://%s/metrics, health on /healthz and /readyz.", at)
+	return health, stop, nil
 }

@@ -134,3 +134,28 @@ func TestLog(t *testing.T) {
 		t.Errorf("logged %q", l)
 	}
 }
+
+func TestScheduleMetrics(t *testing.T) {
+	defer Schedules(nil)
+	Schedules([]ScheduleState{
+		{Schedule: "good", Kind: "backup", Ended: true, Succeeded: true, LastGood: time.Now().Add(-time.Hour), Next: time.Unix(1000, 0)},
+		{Schedule: "new", Paused: true},
+	})
+	at, stop, err := Serve("127.0.0.1:0", &Health{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	_, body := get(t, "http://"+at+"/metrics")
+	for _, line := range []string{
+		`kafka_backup_schedule_last_success_age_seconds{kind="backup",schedule="good"} 36`, `kafka_backup_schedule_last_run_succeeded{kind="backup",schedule="good"} 1`,
+		`kafka_backup_schedule_next_run_timestamp_seconds{kind="backup",schedule="good"} 1000`, `kafka_backup_schedule_paused{kind="",schedule="new"} 1`,
+	} {
+		if !strings.Contains(body, "\n"+line) {
+			t.Errorf("no line %s", line)
+		}
+	}
+	if strings.Contains(body, `last_run_succeeded{kind="",schedule="new"}`) {
+		t.Error("a schedule that never ran has a result")
+	}
+}

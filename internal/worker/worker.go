@@ -8,13 +8,18 @@
 package worker
 
 import (
+	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
@@ -34,10 +39,22 @@ type Options struct {
 	// Page returns the page of a workflow in the Web UI, for notifications, or
 	// an empty text. Nil: not known.
 	Page func(workflowID, runID string) string
+	// Log gets what the worker itself has to say; nil throws it away. The
+	// client's log gets the rest.
+	Log log.Logger
 }
 
 // Worker is a running worker.
-type Worker struct{ control, transfer worker.Worker }
+type Worker struct {
+	control, transfer worker.Worker
+	client            client.Client
+	drain             time.Duration
+	stopWatching      context.CancelFunc
+	failed            atomic.Pointer[error]
+}
+
+// stopGrace is how much longer than its drain timeout Stop may take.
+const stopGrace = 5 * time.Second
 
 // Start starts a worker; it works until Stop.
 func Start(c client.Client, o Options) (*Worker, error) {
@@ -50,13 +67,15 @@ func Start(c client.Client, o Options) (*Worker, error) {
 	if o.DrainTimeout <= 0 {
 		o.DrainTimeout = 20 * time.Second
 	}
+	w := &Worker{client: c, drain: o.DrainTimeout}
 	options := worker.Options{
 		WorkerStopTimeout: o.DrainTimeout,
+		OnFatalError:      func(err error) { w.failed.Store(&err) },
 		// A heartbeat's answer is how an activity learns that it is to stop.
 		MaxHeartbeatThrottleInterval:       time.Second,
 		MaxConcurrentActivityExecutionSize: 100,
 	}
-	w := &Worker{control: worker.New(c, o.TaskQueue, options)}
+	w.control = worker.New(c, o.TaskQueue, options)
 	options.DisableWorkflowWorker = true
 	options.MaxConcurrentActivityExecutionSize = o.Transfers
 	w.transfer = worker.New(c, activities.TransferQueue(o.TaskQueue), options)
@@ -82,12 +101,40 @@ func Start(c client.Client, o Options) (*Worker, error) {
 		w.control.Stop()
 		return nil, fmt.Errorf("listen on task queue %s: %w", activities.TransferQueue(o.TaskQueue), err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	if o.Log != nil {
+		ctx = telemetry.WithLog(ctx, o.Log)
+	}
+	w.stopWatching = cancel
+	go watchSchedules(ctx, c)
 	return w, nil
 }
 
-// Stop takes on nothing new, lets activities come to a safe point, and
-// returns when they have, or after the drain timeout.
+// Ready returns nil when the worker can work: it has not failed, and the
+// Temporal service answers.
+func (w *Worker) Ready(ctx context.Context) error {
+	if err := w.failed.Load(); err != nil {
+		return fmt.Errorf("the worker has stopped: %w", *err)
+	}
+	if _, err := w.client.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
+		return fmt.Errorf("the Temporal service does not answer: %w", err)
+	}
+	return nil
+}
+
+// Stop takes on nothing new, lets activities come to a safe point, and returns
+// when they have. It takes no longer than the drain timeout and some seconds:
+// what is not at a safe point by then goes on with another worker as if this
+// one had been killed.
 func (w *Worker) Stop() {
-	w.transfer.Stop()
-	w.control.Stop()
+	w.stopWatching()
+	var queues sync.WaitGroup
+	queues.Go(w.transfer.Stop)
+	queues.Go(w.control.Stop)
+	stopped := make(chan struct{})
+	go func() { queues.Wait(); close(stopped) }()
+	select {
+	case <-stopped:
+	case <-time.After(w.drain + stopGrace):
+	}
 }

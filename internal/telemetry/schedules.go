@@ -1,0 +1,87 @@
+package telemetry
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ScheduleState is what is known of a schedule.
+type ScheduleState struct {
+	Schedule string
+	Kind     string // what it runs: backup, validate ...; empty when nothing ran yet
+	Paused   bool
+	Next     time.Time // the next run; zero: none
+	Ended    bool      // a run has ended
+	// Succeeded tells how the run that ended last ended.
+	Succeeded bool
+	LastGood  time.Time // when the last run that succeeded began; zero: none is known
+}
+
+// Schedules replaces what the metrics say about schedules.
+func Schedules(states []ScheduleState) {
+	schedules.mu.Lock()
+	schedules.states = states
+	schedules.mu.Unlock()
+}
+
+var schedules = &scheduleCollector{}
+
+func init() { Registry.MustRegister(schedules) }
+
+// scheduleCollector makes the metrics of schedules when they are asked for, so
+// that an age is that of the moment.
+type scheduleCollector struct {
+	mu     sync.Mutex
+	states []ScheduleState
+}
+
+func scheduleDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc(namespace+"_schedule_"+name, help, []string{"schedule", "kind"}, nil)
+}
+
+var (
+	scheduleLastGood = scheduleDesc("last_success_timestamp_seconds", "When the last run that succeeded began, as Unix time. For a backup: what was there then can be restored.")
+	scheduleAge      = scheduleDesc("last_success_age_seconds", "Time since the last run that succeeded began: the age of the last good backup.")
+	scheduleResult   = scheduleDesc("last_run_succeeded", "1 when the run that ended last succeeded, 0 when it failed or was stopped.")
+	schedulePaused   = scheduleDesc("paused", "1 when the schedule is paused.")
+	scheduleNext     = scheduleDesc("next_run_timestamp_seconds", "When the next run begins, as Unix time.")
+)
+
+// Describe implements prometheus.Collector.
+func (*scheduleCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{scheduleLastGood, scheduleAge, scheduleResult, schedulePaused, scheduleNext} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *scheduleCollector) Collect(to chan<- prometheus.Metric) {
+	c.mu.Lock()
+	states := c.states
+	c.mu.Unlock()
+	for _, s := range states {
+		send := func(d *prometheus.Desc, v float64) {
+			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, s.Schedule, s.Kind)
+		}
+		send(schedulePaused, number(s.Paused))
+		if !s.Next.IsZero() {
+			send(scheduleNext, float64(s.Next.UnixMilli())/1e3)
+		}
+		if s.Ended {
+			send(scheduleResult, number(s.Succeeded))
+		}
+		if !s.LastGood.IsZero() {
+			send(scheduleLastGood, float64(s.LastGood.UnixMilli())/1e3)
+			send(scheduleAge, time.Since(s.LastGood).Seconds())
+		}
+	}
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
