@@ -25,6 +25,9 @@ type BackupRequest struct {
 	Source   config.Cluster `json:"source"`
 	Storage  config.Storage `json:"storage"`
 	Options  config.Backup  `json:"options"`
+	// Previous is the backup to add to, if it still exists; empty is the
+	// cluster's newest.
+	Previous string `json:"previous,omitempty"`
 }
 
 // BackupPlan is a planned backup. The plan itself is in the repository.
@@ -91,6 +94,7 @@ func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, e
 		defer done()
 		plan, ref, err := backup.MakePlan(ctx, cluster, repo, backup.Request{
 			BackupID: req.BackupID, WorkflowID: activity.GetInfo(ctx).WorkflowExecution.ID, Topics: req.Source.Topics, Options: req.Options,
+			Previous: req.Previous,
 		})
 		if err != nil {
 			return BackupPlan{}, err
@@ -105,28 +109,7 @@ func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, e
 // CopyPart copies one part of the plan.
 func (*Backup) CopyPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int) (Amount, error) {
 	return transferring(ctx, func(ctx context.Context, report func(Watermark)) (Amount, error) {
-		cluster, repo, done, err := open(ctx, req.Source, req.Storage, repository.Open)
-		if err != nil {
-			return Amount{}, err
-		}
-		defer done()
-		p, err := backup.ReadPlan(ctx, repo, req.BackupID)
-		if err != nil {
-			return Amount{}, err
-		}
-		copier := backup.Copier{
-			Cluster: cluster, Repository: repo, Options: req.Options,
-			Share: 1 / float64(max(1, min(req.Options.MaxConcurrentParts, plan.Parts))),
-			Report: func(p backup.Progress) {
-				w := Watermark{Done: Amount(p.Done)}
-				for _, l := range p.Lagging {
-					w.Lagging = append(w.Lagging, Lag{Topic: l.Topic, Partition: l.Partition, Records: l.Offsets})
-				}
-				report(w)
-			},
-		}
-		did, err := copier.Copy(ctx, p, part)
-		return Amount(did), err
+		return copyPart(ctx, req, plan, part, time.Time{}, report)
 	})
 }
 

@@ -58,7 +58,9 @@ type Progress struct {
 	UpdatedAt time.Time         `json:"updated_at"`
 	// Lagging names the partitions furthest behind, worst first, a few only.
 	Lagging []activities.Lag `json:"lagging,omitempty"`
-	Notes   []string         `json:"notes,omitempty"`
+	// RecoveryPoint is that of a continuous backup; nil before its first backup.
+	RecoveryPoint *activities.RecoveryPoint `json:"recovery_point,omitempty"`
+	Notes         []string                  `json:"notes,omitempty"`
 	// Left is what an operation that was cancelled or failed leaves behind.
 	Left Left `json:"left,omitzero"`
 }
@@ -148,6 +150,9 @@ func (o *Progress) details() string {
 	fmt.Fprintf(&b, "**%s**, phase **%s** (%s)\n\n", o.Kind, o.Phase, o.State)
 	if c := o.Control; c != nil && (c.By != "" || c.Reason != "") {
 		fmt.Fprintf(&b, "Paused by %s: %s\n\n", orSomebody(c.By), c.Reason)
+	}
+	if o.RecoveryPoint != nil {
+		b.WriteString(recoveryPointText(o.RecoveryPoint) + "\n\n")
 	}
 	if o.Approval != nil {
 		o.Approval.write(&b)

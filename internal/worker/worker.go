@@ -1,10 +1,12 @@
 // Package worker is a worker process of the product: it offers a Temporal
 // service its workflows and activities.
 //
-// A worker listens on two task queues. The one it is given carries workflows
-// and short activities, many at a time; the other ([activities.TransferQueue])
+// A worker listens on three task queues. The one it is given carries workflows
+// and short activities, many at a time; another ([activities.TransferQueue])
 // carries the activities that move data, few at a time, because each of them
-// fills cores, wires and memory. Any number of workers may share the queues.
+// fills cores, wires and memory; the third ([activities.FollowQueue]) those
+// that follow topics, which are always there and seldom busy. Any number of
+// workers may share the queues.
 package worker
 
 import (
@@ -46,12 +48,15 @@ type Options struct {
 
 // Worker is a running worker.
 type Worker struct {
-	control, transfer worker.Worker
-	client            client.Client
-	drain             time.Duration
-	stopWatching      context.CancelFunc
-	failed            atomic.Pointer[error]
+	control, transfer, follow worker.Worker
+	client                    client.Client
+	drain                     time.Duration
+	stopWatching              context.CancelFunc
+	failed                    atomic.Pointer[error]
 }
+
+// followers is how many activities follow topics at the same time.
+const followers = 32
 
 // stopGrace is how much longer than its drain timeout Stop may take.
 const stopGrace = 5 * time.Second
@@ -80,7 +85,11 @@ func Start(c client.Client, o Options) (*Worker, error) {
 	options.MaxConcurrentActivityExecutionSize = o.Transfers
 	w.transfer = worker.New(c, activities.TransferQueue(o.TaskQueue), options)
 
+	options.MaxConcurrentActivityExecutionSize = followers
+	w.follow = worker.New(c, activities.FollowQueue(o.TaskQueue), options)
+
 	w.control.RegisterWorkflow(workflows.Backup)
+	w.control.RegisterWorkflow(workflows.Continuous)
 	w.control.RegisterWorkflow(workflows.Restore)
 	w.control.RegisterWorkflow(workflows.Prune)
 	w.control.RegisterWorkflow(workflows.Validate)
@@ -88,6 +97,9 @@ func Start(c client.Client, o Options) (*Worker, error) {
 	w.control.RegisterWorkflow(workflows.Notify)
 	w.control.RegisterActivity(&activities.Monitor{Temporal: c})
 	w.control.RegisterActivity(&activities.Notify{Page: o.Page})
+	continuous := &activities.Continuous{}
+	w.control.RegisterActivity(continuous)
+	w.follow.RegisterActivity(continuous)
 	for _, queue := range []worker.Worker{w.control, w.transfer} {
 		queue.RegisterActivity(&activities.Backup{})
 		queue.RegisterActivity(&activities.Restore{})
@@ -100,6 +112,11 @@ func Start(c client.Client, o Options) (*Worker, error) {
 	if err := w.transfer.Start(); err != nil {
 		w.control.Stop()
 		return nil, fmt.Errorf("listen on task queue %s: %w", activities.TransferQueue(o.TaskQueue), err)
+	}
+	if err := w.follow.Start(); err != nil {
+		w.transfer.Stop()
+		w.control.Stop()
+		return nil, fmt.Errorf("listen on task queue %s: %w", activities.FollowQueue(o.TaskQueue), err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	if o.Log != nil {
@@ -130,6 +147,7 @@ func (w *Worker) Stop() {
 	w.stopWatching()
 	var queues sync.WaitGroup
 	queues.Go(w.transfer.Stop)
+	queues.Go(w.follow.Stop)
 	queues.Go(w.control.Stop)
 	stopped := make(chan struct{})
 	go func() { queues.Wait(); close(stopped) }()

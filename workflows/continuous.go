@@ -1,0 +1,273 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+)
+
+// ContinuousRequest is what to back up, where to, and how; its backup id is
+// what the ids of the backups begin with, or has placeholders.
+type ContinuousRequest struct {
+	activities.BackupRequest
+	// State is what an earlier run of the workflow leaves to the next.
+	State ContinuousState `json:"state,omitzero"`
+}
+
+// ContinuousState is how far a continuous backup is.
+type ContinuousState struct {
+	StartedAt   time.Time                `json:"started_at"`
+	Checkpoints int                      `json:"checkpoints"` // backups made
+	Last        activities.RecoveryPoint `json:"last"`
+}
+
+// ContinuousReport is what a continuous backup has made; it ends only by a
+// cancel or a failure.
+type ContinuousReport struct {
+	ContinuousState
+}
+
+// Continuous follows topics and makes a backup of them every
+// backup.checkpoint_interval, for ever.
+//
+// Promise. Each backup holds every committed record up to the time that the
+// recovery point names, and restores alone, like any other. Topics and
+// partitions that are created are in the next backup. Records are read as they
+// are written and held in segments that stay open until the backup is made;
+// small segments that earlier backups left are written anew, joined.
+//
+// On a crash of a worker another one goes on; what was in an open segment is
+// read again. On pause nothing is read, and the recovery point stays where it
+// is. On cancel the backups that were made stay; what was read for the next
+// one is removed by prune. A backup that fails, once there was one that did
+// not, is noted and tried anew, under a new id.
+//
+// Where approval is required, it waits after the first plan.
+//
+// Signals: pause, resume, cancel, approve, reject. Updates: approve, reject.
+// Query: progress.
+func Continuous(ctx workflow.Context, req ContinuousRequest) (report ContinuousReport, err error) {
+	ctx, o, err := begin(ctx, "continuous", "plan", "follow", "complete")
+	if err != nil {
+		return report, err
+	}
+	defer func() {
+		if !workflow.IsContinueAsNewError(err) {
+			err = o.ended(ctx, err)
+		}
+	}()
+	o.about(req.Requested, req.BackupID)
+	c := &continuous{operation: o, req: req, ContinuousState: req.State, interval: req.Options.CheckpointInterval.Std()}
+	if c.StartedAt.IsZero() {
+		c.StartedAt = o.StartedAt
+	}
+	o.StartedAt = c.StartedAt
+	c.shown()
+	c.measure(ctx)
+	for begun := 0; ; begun++ {
+		if begun == runCheckpoints || begun > 0 && workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+			if err := o.gate(ctx); err != nil {
+				return c.left(err)
+			}
+			req.State = c.ContinuousState
+			return report, workflow.NewContinueAsNewError(ctx, Continuous, req)
+		}
+		due := workflow.Now(ctx).Add(c.interval)
+		err := c.checkpoint(ctx, due)
+		switch {
+		case ctx.Err() != nil:
+			return c.left(err)
+		case err != nil && c.Checkpoints == 0:
+			return c.left(err)
+		case err != nil:
+			o.note("%s: a backup failed: %s", workflow.Now(ctx).UTC().Format(time.RFC3339), message(err))
+			o.Notes = o.Notes[max(0, len(o.Notes)-maxNotes):]
+		}
+		if err := c.wait(ctx, due); err != nil {
+			return c.left(err)
+		}
+	}
+}
+
+const (
+	// runCheckpoints is how many backups are made before the workflow
+	// continues as new.
+	runCheckpoints = 50
+	// maxNotes is how many notes of a workflow that never ends are kept.
+	maxNotes = 10
+)
+
+// continuous is a run of a continuous backup.
+type continuous struct {
+	*operation
+	ContinuousState
+	req      ContinuousRequest
+	interval time.Duration
+}
+
+// left says what stays when it ends.
+func (c *continuous) left(err error) (ContinuousReport, error) {
+	if c.Checkpoints > 0 {
+		c.did("%d backups were made, the last is %s; what was written after %s is in none", c.Checkpoints, c.Last.BackupID, c.Last.At.UTC().Format(time.RFC3339))
+	} else {
+		c.notDone("no backup was made")
+	}
+	return ContinuousReport{c.ContinuousState}, err
+}
+
+// shown makes the recovery point part of what the operation shows.
+func (c *continuous) shown() {
+	if c.Last.BackupID != "" {
+		point := c.Last
+		c.RecoveryPoint = &point
+	}
+}
+
+// wait waits until the next backup is to begin.
+func (c *continuous) wait(ctx workflow.Context, due time.Time) error {
+	left := due.Sub(workflow.Now(ctx))
+	if left <= 0 {
+		return nil
+	}
+	c.show(ctx)
+	return workflow.NewTimerWithOptions(ctx, left, workflow.TimerOptions{Summary: "until the next backup begins"}).Get(ctx, nil)
+}
+
+// checkpoint makes a backup, which takes until due.
+func (c *continuous) checkpoint(ctx workflow.Context, due time.Time) error {
+	var b *activities.Backup
+	if err := c.phase(ctx, "plan", activities.Amount{}); err != nil {
+		return err
+	}
+	req := c.req.BackupRequest
+	id, err := checkpointID(req.BackupID, workflow.Now(ctx))
+	if err != nil {
+		return err
+	}
+	if err := c.step(ctx, "find a free backup id", &req.BackupID, b.FreeBackupID, req.Storage, id, 1); err != nil {
+		return err
+	}
+	req.Previous = c.Last.BackupID
+	// So that prune leaves alone what it makes.
+	if err := temporalservice.Upsert(ctx, temporalservice.Attributes{BackupID: req.BackupID}); err != nil {
+		return err
+	}
+	planned := workflow.Now(ctx)
+	var plan activities.BackupPlan
+	propose := func(ctx workflow.Context, _ int) (activities.Proposal, error) {
+		if err := c.step(ctx, "plan the backup", &plan, b.PlanBackup, req); err != nil {
+			return activities.Proposal{}, err
+		}
+		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{SourceCluster: plan.ClusterID})
+	}
+	if c.Checkpoints == 0 {
+		_, err = c.approved(ctx, req.Requested, propose)
+	} else {
+		_, err = propose(ctx, 0)
+	}
+	if err != nil {
+		return err
+	}
+
+	if err := c.phase(ctx, "follow", plan.Total); err != nil {
+		return err
+	}
+	until, at, err := c.follow(ctx, req, plan, due)
+	if err != nil {
+		return err
+	}
+	if until.IsZero() {
+		at = planned
+	}
+
+	if err := c.phase(ctx, "complete", activities.Amount{}); err != nil {
+		return err
+	}
+	var report activities.BackupReport
+	if err := c.step(ctx, "capture the consumer groups and write the manifest", &report, b.CompleteBackup, req, plan); err != nil {
+		return err
+	}
+	c.Checkpoints++
+	c.Last = activities.RecoveryPoint{BackupID: report.BackupID, At: at.UTC()}
+	c.shown()
+	c.show(ctx)
+	return nil
+}
+
+// checkpointID is the id of the backup that begins at a time.
+func checkpointID(id string, at time.Time) (string, error) {
+	expanded, err := config.ExpandBackupID(id, at.UTC(), "")
+	if err == nil && expanded == id {
+		expanded = id + at.UTC().Format("-20060102-150405")
+	}
+	return expanded, err
+}
+
+// follow copies the parts of a plan. When all of them can be in work at once
+// they go on until due with what is written meanwhile; else until is zero. at
+// is when the first part ended.
+func (c *continuous) follow(ctx workflow.Context, req activities.BackupRequest, plan activities.BackupPlan, due time.Time) (until, at time.Time, err error) {
+	var a *activities.Continuous
+	if plan.Parts <= req.Options.MaxConcurrentParts {
+		until = due
+	}
+	at = due
+	measuring, stop := workflow.WithCancel(ctx)
+	defer stop()
+	workflow.Go(measuring, func(ctx workflow.Context) {
+		// Often enough to see it grow, and not so often that history is full of it.
+		every := min(max(c.interval/5, 5*time.Second), time.Minute)
+		for workflow.Sleep(ctx, every) == nil {
+			c.measure(ctx)
+		}
+	})
+	err = c.eachPart(ctx, plan.Parts, req.Options.MaxConcurrentParts, func(ctx workflow.Context, part int) workflow.Future {
+		f := workflow.ExecuteActivity(follows(ctx, part, plan.Parts), a.FollowPart, req, plan, part, until)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			if f.Get(ctx, nil) == nil && workflow.Now(ctx).Before(at) {
+				at = workflow.Now(ctx)
+			}
+		})
+		return f
+	})
+	return until, at, err
+}
+
+// measure counts what is not in the last backup. That it cannot is seen by the
+// age of the last count.
+func (c *continuous) measure(ctx workflow.Context) {
+	if c.Last.BackupID == "" || ctx.Err() != nil {
+		return
+	}
+	var a *activities.Continuous
+	once := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: time.Minute, HeartbeatTimeout: heartbeatTimeout, Summary: "measure the lag",
+		WaitForCancellation: true,
+	})
+	point := c.Last
+	if err := workflow.ExecuteActivity(once, a.MeasureLag, c.req.BackupRequest, point).Get(ctx, &point); err == nil && point.BackupID == c.Last.BackupID {
+		c.Last = point
+		c.shown()
+		c.show(ctx)
+	}
+}
+
+// follows are transfers that have slots of their own.
+func follows(ctx workflow.Context, part, parts int) workflow.Context {
+	ctx = transfers(ctx, "follow", part, parts)
+	return workflow.WithTaskQueue(ctx, activities.FollowQueue(workflow.GetInfo(ctx).TaskQueueName))
+}
+
+// recoveryPointText says it in a line.
+func recoveryPointText(p *activities.RecoveryPoint) string {
+	if p.MeasuredAt.IsZero() {
+		return fmt.Sprintf("Recovery point: %s (backup %s)", p.At.UTC().Format(time.RFC3339), p.BackupID)
+	}
+	return fmt.Sprintf("Recovery point: %s (backup %s); at %s the source was ahead by %d records in %d partitions, %.0f s",
+		p.At.UTC().Format(time.RFC3339), p.BackupID, p.MeasuredAt.UTC().Format(time.RFC3339), p.Lag, p.Partitions, p.Seconds)
+}
