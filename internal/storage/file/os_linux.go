@@ -39,3 +39,9 @@ func renameNoReplace(from, to string) error {
 	}
 	return &fs.PathError{Op: "create", Path: to, Err: err}
 }
+
+// beginFlush asks the system to begin writing a range of a file to the disk, and does not wait for
+// it. It is a hint: what fails here is told by the sync at the end.
+func beginFlush(f *os.File, from, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), from, n, unix.SYNC_FILE_RANGE_WRITE)
+}

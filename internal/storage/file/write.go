@@ -16,6 +16,11 @@ import (
 // copyBuffer is the size of one write(2) of an upload.
 const copyBuffer = 256 << 10
 
+// flushEvery is after how many bytes the system is asked to begin writing them
+// to the disk. The sync at the end then has little left to wait for, and a
+// large upload does not fill the page cache with what the disk cannot take.
+const flushEvery = 8 << 20
+
 // NewTypedWriter starts a write. The object appears when Close returns nil.
 func (b *bucket) NewTypedWriter(ctx context.Context, key, _ string, opts *driver.WriterOptions) (driver.Writer, error) {
 	w, err := b.newWriter(ctx, key, opts.IfNotExist)
@@ -78,6 +83,8 @@ type writer struct {
 	path       string
 	ifNotExist bool
 	failed     error
+
+	written, flushed int64 // bytes; flushed: those the system was asked to write to the disk
 }
 
 func (w *writer) Write(p []byte) (int, error) {
@@ -88,6 +95,10 @@ func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.file.Write(p)
 	if err != nil {
 		w.failed = err
+	}
+	if w.written += int64(n); w.written-w.flushed >= flushEvery {
+		beginFlush(w.file, w.flushed, w.written-w.flushed)
+		w.flushed = w.written
 	}
 	return n, err
 }
