@@ -21,7 +21,10 @@ func (p *program) backupCommand() *cli.Command {
 		Usage: "Back up topics, their configurations and the consumer groups' offsets",
 		Description: "Starts the workflow backup/<backup-id>/<repository> and follows it. Started again while it\n" +
 			"runs, the command follows the running one. A backup that was cancelled or failed, started again\n" +
-			"under the same backup id, goes on with what it has copied.",
+			"under the same backup id, goes on with what it has copied.\n\n" +
+			"With --continuous (or backup.continuous) it starts the workflow continuous/<backup-id>/<repository>, which\n" +
+			"follows the topics and makes a backup <backup-id>-<date>-<time> every --checkpoint-interval until it is\n" +
+			"cancelled. The backup id may have placeholders then, as in orders-{{date}}-{{time}}.",
 		Flags:  append(launchFlags(), backupSettings.flags...),
 		Action: p.backup,
 	}
@@ -35,6 +38,9 @@ func (p *program) backup(c *cli.Context) error {
 	if err := checkSecrets(doc); err != nil {
 		return err
 	}
+	if doc.Backup.Continuous {
+		return p.backupContinuously(c, doc)
+	}
 	if doc.BackupID == "" {
 		doc.BackupID = "backup-" + time.Now().UTC().Format("20060102-150405")
 	}
@@ -46,6 +52,7 @@ func (p *program) backup(c *cli.Context) error {
 	req := requested(c, doc)
 	return p.launch(c, operation{
 		requested: req,
+		taskQueue: doc.Temporal.TaskQueue,
 		id:        "backup/" + doc.BackupID + "/" + slug(where),
 		kind:      backupKind,
 		request:   activities.BackupRequest{Requested: req, BackupID: doc.BackupID, Source: doc.Source, Storage: doc.Storage, Options: doc.Backup},

@@ -149,7 +149,7 @@ func (f *follower) view(running activities.RunningParts) *view {
 	p := f.progress
 	v := &view{Time: time.Now(), Kind: p.Kind, Phase: p.Phase, Phases: p.Phases, State: p.State, Control: p.Control, Approval: p.Approval,
 		Parts: p.Parts, Finished: p.PartsDone, Running: p.PartsRunning, Done: p.Done, Total: p.Total,
-		Lagging: running.Lagging, Retrying: running.Retrying, Notes: p.Notes}
+		Lagging: running.Lagging, Retrying: running.Retrying, Notes: p.Notes, RecoveryPoint: p.RecoveryPoint}
 	if f.phase != p.Phase {
 		f.phase, f.most = p.Phase, activities.Amount{}
 	}

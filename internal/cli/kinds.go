@@ -26,13 +26,14 @@ type kind struct {
 }
 
 var (
-	backupKind    = kind{"backup", workflows.Backup, "Backup", resultOf[backupReport]}
-	restoreKind   = kind{"restore", workflows.Restore, "Restore", resultOf[restoreReport]}
-	pruneKind     = kind{"prune", workflows.Prune, "Prune", resultOf[pruneReport]}
-	validateKind  = kind{"validate", workflows.Validate, "Validate", resultOf[validateReport]}
-	scheduledKind = kind{"scheduled", workflows.Scheduled, workflows.ScheduledType, resultOf[scheduledReport]}
+	backupKind     = kind{"backup", workflows.Backup, "Backup", resultOf[backupReport]}
+	restoreKind    = kind{"restore", workflows.Restore, "Restore", resultOf[restoreReport]}
+	continuousKind = kind{"continuous", workflows.Continuous, "Continuous", resultOf[continuousReport]}
+	pruneKind      = kind{"prune", workflows.Prune, "Prune", resultOf[pruneReport]}
+	validateKind   = kind{"validate", workflows.Validate, "Validate", resultOf[validateReport]}
+	scheduledKind  = kind{"scheduled", workflows.Scheduled, workflows.ScheduledType, resultOf[scheduledReport]}
 
-	kinds = []kind{backupKind, restoreKind, pruneKind, validateKind, scheduledKind}
+	kinds = []kind{backupKind, restoreKind, continuousKind, pruneKind, validateKind, scheduledKind}
 )
 
 // kindOf returns the kind with that workflow type; of a type that this program

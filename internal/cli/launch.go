@@ -30,6 +30,8 @@ type operation struct {
 	// requested is the part of the request that says who asked for it and who
 	// must approve it.
 	requested activities.Requested
+	// taskQueue is what the configuration says; the flag wins.
+	taskQueue string
 }
 
 // launchFlags are the flags of every command that starts an operation.
@@ -84,7 +86,7 @@ func (p *program) launch(c *cli.Context, o operation) error {
 	}
 
 	o.attributes.Requester = o.requested.Requester
-	queue := c.String("task-queue")
+	queue := taskQueue(c, o.taskQueue)
 	// Of two that start the same operation, one is told that it runs already.
 	run, err := conn.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                                       o.id,

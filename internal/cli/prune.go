@@ -136,6 +136,7 @@ func (p *program) executePrune(c *cli.Context, doc *config.Document, where confi
 	place := storage.Describe(where)
 	who := requested(c, doc)
 	return p.launch(c, operation{
+		taskQueue:  doc.Temporal.TaskQueue,
 		id:         "prune/" + slug(place),
 		kind:       pruneKind,
 		request:    activities.PruneRequest{Requested: who, Storage: where, Retention: doc.Retention},

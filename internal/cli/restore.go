@@ -58,6 +58,7 @@ func (p *program) restore(c *cli.Context, threePhases bool) error {
 		}
 	}
 	return p.launch(c, operation{
+		taskQueue: doc.Temporal.TaskQueue,
 		requested: request.Requested,
 		id:        id,
 		kind:      restoreKind,

@@ -39,6 +39,15 @@ func taskQueueFlag() cli.Flag {
 		EnvVars: []string{"KAFKA_BACKUP_TASK_QUEUE"}, Category: inTemporal}
 }
 
+// taskQueue is the task queue of an operation: that of the flag, or else what
+// the configuration says, or else the flag's default.
+func taskQueue(c *cli.Context, configured string) string {
+	if configured != "" && !c.IsSet("task-queue") {
+		return configured
+	}
+	return c.String("task-queue")
+}
+
 // profile works out which Temporal service the flags choose.
 func profile(c *cli.Context) (temporalservice.Profile, error) {
 	o := temporalservice.Options{

@@ -33,6 +33,8 @@ type view struct {
 	Lagging  []activities.Lag     `json:"lagging,omitempty"`
 	Retrying []activities.Retried `json:"retrying,omitempty"`
 	Notes    []string             `json:"notes,omitempty"`
+	// RecoveryPoint is that of a continuous backup.
+	RecoveryPoint *activities.RecoveryPoint `json:"recovery_point,omitempty"`
 	// Waiting says why nothing moves; empty when nothing is wrong.
 	Waiting string `json:"waiting,omitempty"`
 }
@@ -87,6 +89,9 @@ func (v *view) parts() string {
 // remarks are what a person should see beside the numbers, one line each.
 func (v *view) remarks() []string {
 	var lines []string
+	if v.RecoveryPoint != nil {
+		lines = append(lines, recoveryPoint(v.RecoveryPoint, v.Time))
+	}
 	if v.Waiting != "" {
 		lines = append(lines, v.Waiting)
 	}
