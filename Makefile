@@ -7,7 +7,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X $(MODULE)/internal/version.number=$(VERSION)
 GO      ?= go
 KAFKA   ?= fake
 
-.PHONY: build build-product server unit test demo demo-stop lint fmt clean
+.PHONY: build build-product server unit test crash demo demo-stop lint fmt clean
 
 build: build-product server ## the commands, into bin/
 
@@ -28,6 +28,9 @@ test: unit server ## every test, those with real Kafka, S3 and Temporal included
 	KAFKA_BACKUP_SERVER=$(CURDIR)/bin/kafka-backup-server $(GO) test -count=1 ./internal/temporalservice/
 	cd deploy/server && $(GO) test -count=1 ./...
 	$(GO) test -count=1 -p 1 -timeout 25m ./test/...
+
+crash: ## kill workers with -9, N times (20), at random moments; SEED=... repeats a run
+	KAFKA_BACKUP_CRASH_N=$(N) KAFKA_BACKUP_CRASH_SEED=$(SEED) $(GO) test -count=1 -v -timeout 0 -run 'TestKilledWorkers|TestSleepingWorkers' ./test/crash
 
 demo: build ## back up a cluster, lose it, restore it, and compare; KAFKA=real takes Apache Kafka
 	$(GO) build -o bin/demo ./test/demo
