@@ -28,8 +28,8 @@ func NumberedID(id string, n int) string {
 }
 
 // FreeBackupID returns the first of id, id-2, id-3 ..., from the given number
-// on, of which nothing is in the repository: no backup, nothing left of one,
-// and no segments, which later backups may still need. A repository that does
+// on, of which nothing is in the repository: no backup, nothing left of one, no
+// segments, which later backups may still need, and no mark of prune. A repository that does
 // not exist yet has room for any.
 //
 // That the answer is still true when it is used is not promised: making the
@@ -48,7 +48,7 @@ func (*Backup) FreeBackupID(ctx context.Context, where config.Storage, id string
 		}
 		for n := max(from, 1); ; n++ {
 			free := NumberedID(id, n)
-			used, err := anyBelow(ctx, bucket, repository.BackupPrefix(free), repository.DataKey(free))
+			used, err := anyBelow(ctx, bucket, repository.BackupPrefix(free), repository.DataKey(free), repository.PrunedKey(free))
 			if err != nil || !used {
 				return free, err
 			}

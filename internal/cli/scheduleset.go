@@ -113,7 +113,7 @@ func (p *program) scheduleCreate(c *cli.Context) error {
 		p.say("%s", w)
 	}
 	action := &client.ScheduleWorkflowAction{}
-	setAction(action, req, c.String("task-queue"), registration)
+	setAction(action, req, taskQueue(c, doc.Temporal.TaskQueue), registration)
 	h, err := conn.ScheduleClient().Create(c.Context, client.ScheduleOptions{
 		ID: id, Spec: spec, Action: action, Overlap: overlap, CatchupWindow: catchUp, PauseOnFailure: c.Bool("pause-on-failure"),
 		Note: c.String("note"), Paused: c.Bool("paused"), RemainingActions: c.Int("runs"),
