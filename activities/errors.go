@@ -79,6 +79,9 @@ func kindOf(err error) string {
 		app        *temporal.ApplicationError
 		wrongTopic = errors.Is(err, kerr.InconsistentTopicID) || errors.Is(err, kerr.UnknownTopicID)
 	)
+	if kind := offsetKind(err); kind != "" {
+		return kind
+	}
 	switch {
 	case errors.As(err, &app):
 		return app.Type()

@@ -101,7 +101,8 @@ type ReleasedTargets struct {
 
 // OffsetSnapshot names a snapshot of the groups' offsets in the repository.
 type OffsetSnapshot struct {
-	Key string `json:"key"`
+	Key  string `json:"key"`            // its id
+	Plan string `json:"plan,omitempty"` // key of the plan of what is set
 }
 
 // ResetOffsets is the outcome of the reset phase.
@@ -258,75 +259,84 @@ func (*Restore) ReleaseTargets(ctx context.Context, req RestoreRequest, plan Res
 	})
 }
 
-// SnapshotOffsets translates the groups' offsets and saves them with what is
-// committed in their places on the target now.
+// SnapshotOffsets translates the groups' offsets through the mapping, saves that
+// plan, and takes a snapshot of what is committed on the target now.
 func (*Restore) SnapshotOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan) (OffsetSnapshot, error) {
 	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (OffsetSnapshot, error) {
-		run := activity.GetInfo(ctx).WorkflowExecution.RunID
-		_, key, err := restore.PlanReset(ctx, cluster, repo, p, p.Groups, run)
-		return OffsetSnapshot{Key: key}, err
+		reset := offsets.Request{BackupID: p.BackupID, Restore: p.MappingKey(), Groups: offsets.Selection{Names: p.Groups}, BestEffort: true, OnOutOfRange: offsets.ClampOutOfRange}
+		_, ref, err := offsetFolder(ctx, repo).StorePlan(ctx, "reset", func(emit func(*offsets.Shard) error) (*offsets.Plan, error) {
+			return reset.Plan(ctx, cluster, repo, emit)
+		})
+		if err != nil {
+			return OffsetSnapshot{}, err
+		}
+		s, err := offsets.TakeSnapshot(ctx, cluster, repo, offsets.SnapshotRequest{
+			Groups: offsets.Selection{Names: p.Groups}, Missing: true, Description: "Before the reset of " + p.WorkflowID, Requester: req.Requester,
+			Operation: operationName(ctx), At: activity.GetInfo(ctx).ScheduledTime,
+		})
+		if err != nil {
+			return OffsetSnapshot{}, err
+		}
+		return OffsetSnapshot{Key: s.ID, Plan: ref.Key}, nil
 	})
 }
 
-// ResetOffsets sets the groups' committed offsets through the mapping and
-// reads them back.
+// ResetOffsets sets the groups' committed offsets as planned and reads them
+// back.
 func (*Restore) ResetOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, snapshot OffsetSnapshot) (ResetOffsets, error) {
 	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, _ *restore.Plan, _ repository.ObjectRef) (ResetOffsets, error) {
-		r, err := restore.ReadReset(ctx, repo, snapshot.Key)
+		run, err := restoreRun(ctx, cluster, repo, snapshot.Plan)
 		if err != nil {
 			return ResetOffsets{}, err
 		}
-		failed, err := offsets.Apply(ctx, cluster, r.Set)
-		if err != nil {
-			return ResetOffsets{}, err
-		}
-		if len(failed) == 0 {
-			if failed, err = offsets.Verify(ctx, cluster, r.Set); err != nil {
+		for shard := range run.Plan.Shards {
+			if _, err := run.Apply(ctx, shard, 0, offsets.Forward, offsets.Applier{Cluster: cluster, Tries: 10}); err != nil {
+				return ResetOffsets{}, err
+			}
+			if _, _, err := run.Verify(ctx, shard, offsets.Forward); err != nil {
 				return ResetOffsets{}, err
 			}
 		}
-		return outcome(r, failed), nil
+		report, _, err := run.Report(ctx, repository.ObjectRef{Key: snapshot.Plan}, snapshot.Key)
+		if err != nil {
+			return ResetOffsets{}, err
+		}
+		out := ResetOffsets{Groups: report.GroupsDone, Offsets: int(report.Verified + report.Totals.Unchanged), Warnings: report.Warnings}
+		for _, b := range report.Blocked {
+			out.Failed = append(out.Failed, GroupFailed{Group: b.Group, Error: b.Why})
+		}
+		for _, f := range report.Failures {
+			out.Failed = append(out.Failed, GroupFailed{Group: f.Group, Topic: f.Topic, Partition: f.Partition, Error: f.Error})
+		}
+		for _, s := range report.Skipped {
+			out.Warnings = append(out.Warnings, fmt.Sprintf("group %s, topic %s partition %d: %s", s.Group, s.Topic, s.Partition, s.Why))
+		}
+		return out, nil
 	})
-}
-
-// outcome counts the groups whose offsets were all set.
-func outcome(r *restore.Reset, failed []offsets.Failure) ResetOffsets {
-	bad := map[string]bool{}
-	var out ResetOffsets
-	for _, f := range failed {
-		bad[f.Group] = true
-		if len(out.Failed) < maxWarnings {
-			out.Failed = append(out.Failed, GroupFailed{Group: f.Group, Topic: f.Topic, Partition: f.Partition, Error: f.Err.Error()})
-		}
-	}
-	good := map[string]bool{}
-	for _, c := range r.Set {
-		if !bad[c.Group] {
-			good[c.Group] = true
-		}
-	}
-	out.Groups, out.Offsets = len(good), len(r.Set)-len(failed)
-	out.Warnings = r.Skipped[:min(len(r.Skipped), maxWarnings)]
-	return out
 }
 
 // RestoreOffsets puts the groups' offsets back to what they were, and reads
 // them back.
 func (*Restore) RestoreOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, snapshot OffsetSnapshot) error {
 	_, err := planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, _ *restore.Plan, _ repository.ObjectRef) (struct{}, error) {
-		r, err := restore.ReadReset(ctx, repo, snapshot.Key)
+		run, err := restoreRun(ctx, cluster, repo, snapshot.Plan)
 		if err != nil {
 			return struct{}{}, err
 		}
-		failed, err := offsets.Apply(ctx, cluster, r.Before)
-		if err == nil && len(failed) == 0 {
-			failed, err = offsets.Verify(ctx, cluster, r.Before)
+		for shard := range run.Plan.Shards {
+			o, err := run.Apply(ctx, shard, 0, offsets.Back, offsets.Applier{Cluster: cluster, Tries: 20})
+			if err != nil {
+				return struct{}{}, err
+			}
+			_, wrong, err := run.Verify(ctx, shard, offsets.Back)
+			if err != nil {
+				return struct{}{}, err
+			}
+			if n := len(o.Failed) + len(o.Open) + len(wrong); n > 0 {
+				return struct{}{}, fmt.Errorf("%d committed offsets could not be put back, the first: %s", n, first(o.Failed, o.Open, wrong))
+			}
 		}
-		if err == nil && len(failed) > 0 {
-			f := failed[0]
-			err = fmt.Errorf("%d committed offsets could not be put back, the first: group %s %s/%d: %w", len(failed), f.Group, f.Topic, f.Partition, f.Err)
-		}
-		return struct{}{}, err
+		return struct{}{}, nil
 	})
 	return err
 }

@@ -6,17 +6,18 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 )
 
 // Change is one committed offset to be set, or to be removed.
 type Change struct {
-	Group     string `json:"group"`
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
 	// Offset is the next offset to be read; negative removes the committed
@@ -26,49 +27,91 @@ type Change struct {
 	Metadata    string `json:"metadata,omitempty"`
 }
 
+// GroupChanges are the changes of one group.
+type GroupChanges struct {
+	Group   string   `json:"group"`
+	Changes []Change `json:"changes"`
+}
+
 // Failure is a change that was not made, or that reads back differently.
 type Failure struct {
+	Group string `json:"group"`
 	Change
-	Err error
+	Code  string `json:"code"` // Kafka's name of the error, or see [Code]
+	Error string `json:"error"`
 }
 
-// attempts is how often a partition's transient error is tried again.
-const attempts = 8
-
-// Apply makes changes, many partitions of a group in a request, several groups
-// at once. It returns what could not be changed; the rest was.
-func Apply(ctx context.Context, cluster *kafka.Cluster, changes []Change) ([]Failure, error) {
-	var mu sync.Mutex
-	var failed []Failure
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(32)
-	for _, group := range byGroup(changes) {
-		g.Go(func() error {
-			bad, err := applyGroup(gctx, cluster, group)
-			mu.Lock()
-			failed = append(failed, bad...)
-			mu.Unlock()
-			return err
-		})
-	}
-	err := g.Wait()
-	sortFailures(failed)
-	return failed, err
+func failure(group string, c Change, err error) Failure {
+	return Failure{Group: group, Change: c, Code: Code(err), Error: err.Error()}
 }
 
-// byGroup cuts changes into those of each group.
-func byGroup(changes []Change) [][]Change {
-	sorted := slices.SortedFunc(slices.Values(changes), func(a, b Change) int { return cmp.Compare(a.Group, b.Group) })
-	var groups [][]Change
-	for len(sorted) > 0 {
-		n := 1
-		for n < len(sorted) && sorted[n].Group == sorted[0].Group {
-			n++
+// Applier makes changes: many partitions of a group in a request, several
+// requests at the same time.
+type Applier struct {
+	Cluster *kafka.Cluster
+	// Concurrent is how many requests are in flight at most; 0 means 100.
+	Concurrent int
+	// Tries is how often a partition whose error is transient is tried; 0 means
+	// 4. The pauses between grow from 50 ms.
+	Tries int
+	// Report is told how many partitions were changed, from several goroutines;
+	// may be nil.
+	Report func(changed int)
+}
+
+// maxCommit is how many partitions go into one request. The coordinator
+// writes the offsets of a request in one batch, which max.message.bytes of
+// __consumer_offsets bounds (1 MiB by default).
+const maxCommit = 2000
+
+// Outcome is what became of changes.
+type Outcome struct {
+	Changed  int64 `json:"changed"`
+	Requests int64 `json:"requests"`
+	Retries  int64 `json:"retries"` // partitions sent again
+	// Failed are changes that were refused for good; Open those whose error was
+	// transient to the last try.
+	Failed []Failure `json:"failed,omitempty"`
+	Open   []Failure `json:"open,omitempty"`
+	// Latency is an HdrHistogram of microseconds: for each partition the time of
+	// the request that changed it. See [Percentiles].
+	Latency []byte    `json:"latency,omitempty"`
+	Began   time.Time `json:"began"`
+	Ended   time.Time `json:"ended"`
+}
+
+// Apply makes changes. What could not be made is in the outcome; the error is
+// only ctx's.
+func (a *Applier) Apply(ctx context.Context, groups []GroupChanges) (*Outcome, error) {
+	run := &applying{Applier: a, slots: semaphore.NewWeighted(int64(cmp.Or(a.Concurrent, 100))), latency: newHistogram(), outcome: Outcome{Began: time.Now().UTC()}}
+	var wg sync.WaitGroup
+	for i := range groups {
+		for changes := range slices.Chunk(groups[i].Changes, maxCommit) {
+			if run.slots.Acquire(ctx, 1) != nil {
+				break
+			}
+			wg.Go(func() {
+				defer run.slots.Release(1)
+				run.send(ctx, groups[i].Group, changes, 1, 50*time.Millisecond)
+			})
 		}
-		groups = append(groups, sorted[:n])
-		sorted = sorted[n:]
 	}
-	return groups
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	o := &run.outcome
+	o.Requests, o.Ended = run.requests.Load(), time.Now().UTC()
+	if o.Changed > 0 {
+		encoded, err := run.latency.EncodeV2()
+		if err != nil {
+			return nil, err
+		}
+		o.Latency = encoded
+	}
+	sortFailures(o.Failed)
+	sortFailures(o.Open)
+	return o, nil
 }
 
 func sortFailures(f []Failure) {
@@ -77,107 +120,168 @@ func sortFailures(f []Failure) {
 	})
 }
 
-// applyGroup changes the offsets of one group. Partitions whose error is
-// transient are tried again alone, with growing pauses.
-func applyGroup(ctx context.Context, cluster *kafka.Cluster, open []Change) ([]Failure, error) {
-	group := open[0].Group
-	var failed []Failure
-	wait := 50 * time.Millisecond
-	for attempt := 1; len(open) > 0; attempt++ {
-		var set []kafka.CommittedOffset
-		var remove []kafka.TopicPartition
-		for _, c := range open {
-			if c.Offset < 0 {
-				remove = append(remove, kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition})
-			} else {
-				set = append(set, kafka.CommittedOffset{Topic: c.Topic, Partition: c.Partition, Offset: c.Offset, LeaderEpoch: c.LeaderEpoch, Metadata: c.Metadata})
+// applying is one call of Apply.
+type applying struct {
+	*Applier
+	slots    *semaphore.Weighted
+	requests atomic.Int64
+
+	mu      sync.Mutex
+	latency *hdrhistogram.Histogram
+	outcome Outcome
+}
+
+// send makes changes of one group, and tries those with transient errors
+// again, alone.
+func (a *applying) send(ctx context.Context, group string, open []Change, try int, wait time.Duration) {
+	for ; len(open) > 0 && ctx.Err() == nil; try++ {
+		if try > 1 {
+			select {
+			case <-time.After(wait):
+				wait = min(2*wait, 2*time.Second)
+			case <-ctx.Done():
+				return
 			}
 		}
-		results := map[kafka.TopicPartition]error{}
-		if len(set) > 0 {
-			if err := collect(results, set, func() (map[kafka.TopicPartition]error, error) { return cluster.CommitOffsets(ctx, group, set) }); err != nil {
-				return nil, err
-			}
+		began := time.Now()
+		results, err := a.request(ctx, group, open)
+		took := time.Since(began)
+		if tooLarge(err, results) && len(open) > 1 {
+			// Halves may pass. They go one after the other: this one holds a slot.
+			a.send(ctx, group, open[:len(open)/2], try, wait)
+			a.send(ctx, group, open[len(open)/2:], try, wait)
+			return
 		}
-		if len(remove) > 0 {
-			got, err := cluster.DeleteOffsets(ctx, group, remove)
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
-			for _, tp := range remove {
-				results[tp] = cmp.Or(err, got[tp])
-				if errors.Is(results[tp], kerr.GroupIDNotFound) {
-					results[tp] = nil // no group, no offset
-				}
-			}
+		if ctx.Err() != nil {
+			return
 		}
+		changed := 0
 		var again []Change
+		var refused, left []Failure
 		for _, c := range open {
-			err := results[kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition}]
+			cause := err
+			if cause == nil {
+				cause = results[kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition}]
+			}
 			switch {
-			case err == nil:
-			case kafka.Retryable(err) && attempt < attempts:
+			case cause == nil:
+				changed++
+			case !transient(cause):
+				refused = append(refused, failure(group, c, cause))
+			case try < cmp.Or(a.Tries, 4):
 				again = append(again, c)
 			default:
-				failed = append(failed, Failure{c, err})
+				left = append(left, failure(group, c, cause))
 			}
 		}
-		if open = again; len(open) == 0 {
-			break
-		}
-		select {
-		case <-time.After(wait):
-			wait = min(2*wait, 2*time.Second)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+		a.note(changed, took, refused, left, len(again))
+		open = again
 	}
-	return failed, nil
 }
 
-func collect(results map[kafka.TopicPartition]error, set []kafka.CommittedOffset, commit func() (map[kafka.TopicPartition]error, error)) error {
-	got, err := commit()
-	if errors.Is(err, context.Canceled) {
-		return err
+func (a *applying) note(changed int, took time.Duration, refused, left []Failure, again int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if changed > 0 {
+		_ = a.latency.RecordValues(min(max(took.Microseconds(), 1), maxLatency), int64(changed)) // within its bounds
+		a.outcome.Changed += int64(changed)
 	}
-	for _, o := range set {
-		tp := kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}
+	a.outcome.Retries += int64(again)
+	a.outcome.Failed = append(a.outcome.Failed, refused...)
+	a.outcome.Open = append(a.outcome.Open, left...)
+	if a.Report != nil && changed > 0 {
+		a.Report(changed)
+	}
+}
+
+// tooLarge tells whether a request failed because it, or what the coordinator
+// makes of it, is too large.
+func tooLarge(err error, results map[kafka.TopicPartition]error) bool {
+	large := func(err error) bool {
+		return errors.Is(err, kerr.InvalidCommitOffsetSize) || errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
+	}
+	if large(err) {
+		return true
+	}
+	for _, err := range results {
+		if large(err) {
+			return true
+		}
+	}
+	return false
+}
+
+// request sends one round: a commit for what is set, a delete for what is
+// removed.
+func (a *applying) request(ctx context.Context, group string, open []Change) (map[kafka.TopicPartition]error, error) {
+	set := make([]kafka.CommittedOffset, 0, len(open))
+	var remove []kafka.TopicPartition
+	for _, c := range open {
+		if c.Offset < 0 {
+			remove = append(remove, kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition})
+		} else {
+			set = append(set, kafka.CommittedOffset{Topic: c.Topic, Partition: c.Partition, Offset: c.Offset, LeaderEpoch: c.LeaderEpoch, Metadata: c.Metadata})
+		}
+	}
+	var results map[kafka.TopicPartition]error
+	if len(set) > 0 {
+		a.requests.Add(1)
+		got, err := a.Cluster.CommitOffsets(ctx, group, set)
+		if len(remove) == 0 || tooLarge(err, got) {
+			return got, err
+		}
+		if results = got; err != nil {
+			results = make(map[kafka.TopicPartition]error, len(open))
+			for _, o := range set {
+				results[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = err
+			}
+		}
+	} else {
+		results = make(map[kafka.TopicPartition]error, len(remove))
+	}
+	a.requests.Add(1)
+	got, err := a.Cluster.DeleteOffsets(ctx, group, remove)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		err = nil // no group, no offset
+	}
+	for _, tp := range remove {
 		results[tp] = cmp.Or(err, got[tp])
 	}
-	return nil
+	return results, nil
 }
 
-// Verify reads the committed offsets back and returns the changes that they do
-// not show.
-func Verify(ctx context.Context, cluster *kafka.Cluster, changes []Change) ([]Failure, error) {
-	var names []string
-	for _, g := range byGroup(changes) {
-		names = append(names, g[0].Group)
+// Verify reads committed offsets back and returns the changes that they do not
+// show. The error is that of a group that cannot be read.
+func Verify(ctx context.Context, cluster *kafka.Cluster, groups []GroupChanges) ([]Failure, error) {
+	names := make([]string, len(groups))
+	for i := range groups {
+		names[i] = groups[i].Group
 	}
-	got, err := cluster.CommittedOffsets(ctx, names)
+	committed, err := cluster.CommittedOffsets(ctx, names)
 	if err != nil {
 		return nil, err
 	}
-	type key struct {
-		group, topic string
-		partition    int32
-	}
-	now := map[key]int64{}
-	for g, offsets := range got {
-		for _, o := range offsets {
-			now[key{g, o.Topic, o.Partition}] = o.Offset
-		}
-	}
 	var failed []Failure
-	for _, c := range changes {
-		at, ok := now[key{c.Group, c.Topic, c.Partition}]
-		if !ok {
-			at = -1
+	for i := range groups {
+		now := make(map[kafka.TopicPartition]kafka.CommittedOffset, len(committed[groups[i].Group]))
+		for _, o := range committed[groups[i].Group] {
+			now[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o
 		}
-		if at != max(c.Offset, -1) {
-			failed = append(failed, Failure{c, &MismatchError{Want: c.Offset, Got: at}})
+		for _, c := range groups[i].Changes {
+			o, ok := now[kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition}]
+			if !ok {
+				o.Offset = None
+			}
+			if o.Offset != max(c.Offset, None) || ok && o.Metadata != c.Metadata {
+				failed = append(failed, failure(groups[i].Group, c, &MismatchError{Want: c.Offset, Got: o.Offset}))
+			}
 		}
 	}
 	sortFailures(failed)
 	return failed, nil
 }
+
+// maxLatency is the largest latency that is told apart, in microseconds.
+const maxLatency = int64(10 * time.Minute / time.Microsecond)
+
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxLatency, 3) }

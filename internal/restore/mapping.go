@@ -144,6 +144,12 @@ type NotRestoredError struct {
 	Partition int32
 }
 
+// ErrNotRestored is what every [*NotRestoredError] is.
+var ErrNotRestored = errors.New("not restored")
+
+// Is reports ErrNotRestored.
+func (e *NotRestoredError) Is(target error) bool { return target == ErrNotRestored }
+
 func (e *NotRestoredError) Error() string {
 	return fmt.Sprintf("%s/%d was not restored", e.Topic, e.Partition)
 }

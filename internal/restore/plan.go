@@ -114,6 +114,10 @@ const formatPlan = "kafka-backup/restore-plan"
 // Key is where the plan is in the repository.
 func (p *Plan) Key() string { return p.key }
 
+// MappingKey is where the offset mapping is in the repository, once there is
+// one.
+func (p *Plan) MappingKey() string { return p.object("mapping.json") }
+
 // object is the key of another object of the same restore.
 func (p *Plan) object(name string) string { return p.Base + name }
 

@@ -95,6 +95,11 @@ func Start(c client.Client, o Options) (*Worker, error) {
 	w.control.RegisterWorkflow(workflows.Validate)
 	w.control.RegisterWorkflow(workflows.Scheduled)
 	w.control.RegisterWorkflow(workflows.Notify)
+	w.control.RegisterWorkflow(workflows.OffsetReset)
+	w.control.RegisterWorkflow(workflows.OffsetRollback)
+	w.control.RegisterWorkflow(workflows.BulkOffsetReset)
+	w.control.RegisterWorkflow(workflows.OffsetSnapshot)
+	w.control.RegisterWorkflow(workflows.DeleteOffsetSnapshot)
 	w.control.RegisterActivity(&activities.Monitor{Temporal: c})
 	w.control.RegisterActivity(&activities.Notify{Page: o.Page})
 	continuous := &activities.Continuous{}
@@ -105,6 +110,7 @@ func Start(c client.Client, o Options) (*Worker, error) {
 		queue.RegisterActivity(&activities.Restore{})
 		queue.RegisterActivity(&activities.Prune{Temporal: c})
 		queue.RegisterActivity(&activities.Validate{})
+		queue.RegisterActivity(&activities.Offsets{})
 	}
 	if err := w.control.Start(); err != nil {
 		return nil, fmt.Errorf("listen on task queue %s: %w", o.TaskQueue, err)

@@ -1,0 +1,509 @@
+package offsets
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/kafka"
+)
+
+// What to do with a target that the log does not hold.
+const (
+	FailOutOfRange     = "fail"     // the row is OUT OF RANGE, and the reset is refused
+	ClampOutOfRange    = "clamp"    // the nearest offset that the log holds
+	EarliestOutOfRange = "earliest" // the log start offset
+	LatestOutOfRange   = "latest"   // the high watermark
+)
+
+// Planner makes plans. It writes nothing.
+type Planner struct {
+	Cluster *kafka.Cluster
+	Source  Source
+	Groups  Selection
+	Topics  TopicFilter
+	// OnOutOfRange is one of the constants; empty means FailOutOfRange.
+	OnOutOfRange string
+	// BestEffort: a group that cannot be planned is in the plan as blocked, and
+	// does not fail the plan.
+	BestEffort bool
+	// RefuseRecreated: a topic that is not the one that the source means is an
+	// error, and not only left out.
+	RefuseRecreated bool
+	// ShardPartitions is about how many rows a shard has; 0 means 20,000. A group
+	// is never cut.
+	ShardPartitions int
+	// ChunkGroups is how many groups are looked at in one go; 0 means 100.
+	ChunkGroups int
+
+	mu     sync.Mutex
+	topics map[string]kafka.Topic // the zero Topic: there is none
+	ranges map[kafka.TopicPartition]logRange
+}
+
+// logRange is what a log holds.
+type logRange struct {
+	start, end int64
+	err        error
+}
+
+// Plan makes a plan and gives its shards to emit, in the order of the groups'
+// names. Errors: [*GroupNotFoundError], [*MissingTopicError], [*RequestError],
+// those of package kafka, and the source's.
+func (p *Planner) Plan(ctx context.Context, emit func(*Shard) error) (*Plan, error) {
+	p.topics, p.ranges = map[string]kafka.Topic{}, map[kafka.TopicPartition]logRange{}
+	plan := &Plan{CreatedAt: time.Now().UTC().Truncate(time.Millisecond), ClusterID: p.Cluster.ID(), Source: p.Source.Describe()}
+	listed, err := p.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, absent, err := p.pick(ctx, listed)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.checkNamed(ctx); err != nil {
+		return nil, err
+	}
+	shard := &Shard{}
+	flush := func() error {
+		if len(shard.Groups) == 0 {
+			return nil
+		}
+		err := emit(shard)
+		shard = &Shard{}
+		return err
+	}
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%q\n", plan.ClusterID)
+	take := func(gs []GroupPlan) error {
+		for i := range gs {
+			plan.Totals.add(&gs[i])
+			gs[i].sum(sum)
+			for _, n := range gs[i].Notes {
+				plan.warn(fmt.Sprintf("group %s: %s", gs[i].Group, n))
+			}
+			if gs[i].Kind == BlockedActive {
+				plan.warn(describeActive(&gs[i]) + " is active; its offsets can be set only when all of its members have stopped")
+			} else if gs[i].Blocked != "" {
+				plan.warn(fmt.Sprintf("group %s: %s", gs[i].Group, gs[i].Blocked))
+			}
+			shard.Groups = append(shard.Groups, gs[i])
+			if shard.Rows() >= cmp.Or(p.ShardPartitions, 20_000) || len(shard.Groups) >= 1000 {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	if err := take(absent); err != nil {
+		return nil, err
+	}
+	if err := p.inOrder(ctx, slices.Collect(slices.Chunk(names, cmp.Or(p.ChunkGroups, 100))), listed, take); err != nil {
+		return nil, err
+	}
+	plan.Changes = hex.EncodeToString(sum.Sum(nil))
+	return plan, flush()
+}
+
+// sum adds to a digest what is decided on: which committed offsets become what.
+// How far the logs have grown is not in it.
+func (g *GroupPlan) sum(h hash.Hash) {
+	fmt.Fprintf(h, "%q %q\n", g.Group, g.Kind)
+	var line []byte
+	for i := range g.Topics {
+		fmt.Fprintf(h, "%q %s\n", g.Topics[i].Topic, g.Topics[i].TopicID)
+		for j := range g.Topics[i].Rows {
+			r := &g.Topics[i].Rows[j]
+			line = strconv.AppendInt(line[:0], int64(r.Partition), 10)
+			for _, n := range []int64{r.Current, r.Target} {
+				line = strconv.AppendInt(append(line, ' '), n, 10)
+			}
+			line = append(append(append(line, ' '), r.Action...), ' ')
+			h.Write(append(append(line, r.Metadata...), '\n'))
+		}
+	}
+}
+
+// inOrder plans chunks of groups, a few at the same time, and takes what comes
+// out in their order.
+func (p *Planner) inOrder(ctx context.Context, chunks [][]string, listed map[string]kafka.Group, take func([]GroupPlan) error) error {
+	const ahead = 4
+	g, gctx := errgroup.WithContext(ctx)
+	results := make(chan chan []GroupPlan, ahead)
+	g.Go(func() error {
+		defer close(results)
+		for _, names := range chunks {
+			one := make(chan []GroupPlan, 1)
+			select {
+			case results <- one:
+			case <-gctx.Done():
+				return gctx.Err()
+			}
+			g.Go(func() error {
+				gs, err := p.plan(gctx, names, listed)
+				if err == nil {
+					one <- gs
+				}
+				return err
+			})
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for one := range results {
+			select {
+			case gs := <-one:
+				if err := take(gs); err != nil {
+					return err
+				}
+			case <-gctx.Done():
+				return gctx.Err()
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// list lists the groups of the cluster.
+func (p *Planner) list(ctx context.Context) (map[string]kafka.Group, error) {
+	groups, err := p.Cluster.ListGroups(ctx, config.GroupFilter{})
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[string]kafka.Group, len(groups))
+	for _, g := range groups {
+		byName[g.Name] = g
+	}
+	return byName, nil
+}
+
+// pick resolves the selection. Groups that there are not are an error, or with
+// BestEffort plans of their own.
+func (p *Planner) pick(ctx context.Context, listed map[string]kafka.Group) (names []string, absent []GroupPlan, err error) {
+	there, cluster := p.Source.Groups()
+	where := strings.TrimPrefix(p.Source.Describe(), "the offsets captured with ")
+	if cluster {
+		where = "the cluster"
+		for name := range listed {
+			there = append(there, name)
+		}
+		slices.Sort(there)
+		there = slices.Compact(there)
+	}
+	names, missing := p.Groups.pick(there)
+	if len(names)+len(missing) == 0 {
+		return nil, nil, wrong("no group of %s is selected; it has %d groups", where, len(there))
+	}
+	if len(missing) == 0 {
+		return names, nil, nil
+	}
+	if cluster { // perhaps they are there, and may not be seen
+		var some *kafka.PartialError
+		if _, err := p.Cluster.CommittedOffsets(ctx, missing); err != nil && (!errors.As(err, &some) || !p.BestEffort) {
+			return nil, nil, err
+		}
+	}
+	for _, name := range missing {
+		err := &GroupNotFoundError{Group: name, Where: where, Nearest: nearest(name, there), Known: len(there)}
+		if !p.BestEffort {
+			return nil, nil, err
+		}
+		absent = append(absent, GroupPlan{Group: name, State: Missing, Blocked: err.Error(), Kind: BlockedNotFound})
+	}
+	return names, absent, nil
+}
+
+// checkNamed makes sure that topics and partitions that are named exist.
+func (p *Planner) checkNamed(ctx context.Context) error {
+	for _, n := range p.Topics.named() {
+		if err := p.learnTopics(ctx, []string{n.Topic}); err != nil {
+			return err
+		}
+		t := p.topics[n.Topic]
+		if t.Name == "" {
+			return &MissingTopicError{Topic: n.Topic, Partition: -1}
+		}
+		for _, part := range n.Partitions {
+			if int(part) >= len(t.Partitions) {
+				return &MissingTopicError{Topic: n.Topic, Partition: part, Partitions: len(t.Partitions)}
+			}
+		}
+	}
+	return nil
+}
+
+// plan plans some groups.
+func (p *Planner) plan(ctx context.Context, names []string, listed map[string]kafka.Group) ([]GroupPlan, error) {
+	blocked := map[string]error{}
+	committed, err := p.Cluster.CommittedOffsets(ctx, names)
+	if err := p.block(blocked, err); err != nil {
+		return nil, err
+	}
+	var busy []string
+	for _, name := range names {
+		if g, ok := listed[name]; ok && g.State != "Empty" && g.State != "Dead" {
+			busy = append(busy, name)
+		}
+	}
+	members := map[string]kafka.GroupMembers{}
+	if len(busy) > 0 {
+		members, err = p.Cluster.DescribeGroups(ctx, busy)
+		if err := p.block(blocked, err); err != nil {
+			return nil, err
+		}
+	}
+	now := make([]GroupNow, len(names))
+	for i, name := range names {
+		g, ok := listed[name]
+		if !ok {
+			g = kafka.Group{Name: name, Type: kafka.GroupClassic, State: Missing}
+		}
+		if m, ok := members[name]; ok {
+			g.State = m.State
+		}
+		g.Offsets = committed[name]
+		now[i] = GroupNow{g, ok}
+	}
+	wants, err := p.Source.Wants(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.learn(ctx, wants); err != nil {
+		return nil, err
+	}
+	plans := make([]GroupPlan, len(names))
+	for i := range now {
+		plans[i], err = p.planGroup(&now[i], wants[i], members[now[i].Name])
+		if err != nil && !p.BestEffort {
+			return nil, err
+		}
+		if err == nil {
+			err = blocked[now[i].Name]
+		}
+		if err != nil {
+			plans[i].Blocked, plans[i].Kind = err.Error(), BlockedOther
+		}
+	}
+	return plans, nil
+}
+
+// block takes the groups that failed out of a partial error; with BestEffort
+// only.
+func (p *Planner) block(blocked map[string]error, err error) error {
+	var some *kafka.PartialError
+	if err == nil || !p.BestEffort || !errors.As(err, &some) {
+		return err
+	}
+	for _, e := range some.Failed {
+		if e.Group == "" {
+			return err
+		}
+		blocked[e.Group] = e
+	}
+	return nil
+}
+
+// planGroup makes the plan of one group.
+func (p *Planner) planGroup(now *GroupNow, wants []Want, members kafka.GroupMembers) (GroupPlan, error) {
+	plan := GroupPlan{Group: now.Name, Type: now.Type, State: now.State}
+	switch {
+	case now.Type == kafka.GroupShare:
+		plan.Blocked, plan.Kind = "it is a share group: it has no committed offsets, its start offsets are kept by the brokers (kafka-share-groups --reset-offsets)", BlockedShare
+		return plan, nil
+	case len(members.Members) > 0:
+		plan.Blocked, plan.Kind = "it has active members", BlockedActive
+		plan.Members, plan.MemberCount = membersOf(members), len(members.Members)
+	case now.Type == kafka.GroupStreams:
+		plan.Notes = append(plan.Notes, "it is a Kafka Streams group: its committed input offsets are reset, its state stores and internal topics are not (kafka-streams-application-reset)")
+	}
+	current := make(map[kafka.TopicPartition]kafka.CommittedOffset, len(now.Offsets))
+	for _, o := range now.Offsets {
+		current[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o
+	}
+	slices.SortStableFunc(wants, func(a, b Want) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	for i := range wants {
+		w := &wants[i]
+		if !p.Topics.Match(w.Topic, w.Partition) {
+			continue
+		}
+		tp := kafka.TopicPartition{Topic: w.Topic, Partition: w.Partition}
+		o, has := current[tp]
+		if !has {
+			o = kafka.CommittedOffset{Offset: None, LeaderEpoch: -1}
+		}
+		p.mu.Lock()
+		topic, rng := p.topics[w.Topic], p.ranges[tp]
+		p.mu.Unlock()
+		if rng.err != nil && !errors.Is(rng.err, kerr.UnknownTopicOrPartition) {
+			return plan, rng.err
+		}
+		if p.RefuseRecreated && recreated(w, topic) {
+			return plan, &RecreatedError{Group: now.Name, Topic: w.Topic, Was: w.TopicID, Is: topic.ID.String()}
+		}
+		row := p.row(w, o, topic, rng)
+		if n := len(plan.Topics); n == 0 || plan.Topics[n-1].Topic != w.Topic {
+			plan.Topics = append(plan.Topics, TopicPlan{Topic: w.Topic, TopicID: topic.ID.String()})
+		}
+		t := &plan.Topics[len(plan.Topics)-1]
+		t.Rows = append(t.Rows, row)
+	}
+	return plan, nil
+}
+
+// row decides about one partition.
+func (p *Planner) row(w *Want, now kafka.CommittedOffset, topic kafka.Topic, rng logRange) Row {
+	r := Row{Partition: w.Partition, Current: now.Offset, CurrentEpoch: now.LeaderEpoch, CurrentMetadata: now.Metadata,
+		Target: now.Offset, Wanted: now.Offset, Epoch: now.LeaderEpoch, Metadata: now.Metadata, Start: None, End: None}
+	skip := func(format string, args ...any) Row {
+		r.Action, r.Why = Skip, fmt.Sprintf(format, args...)
+		return r
+	}
+	switch {
+	case w.Unable != "":
+		return skip("%s", w.Unable)
+	case topic.Name == "":
+		return skip("the topic does not exist on the cluster")
+	case int(w.Partition) >= len(topic.Partitions):
+		return skip("the topic has %d partitions on the cluster", len(topic.Partitions))
+	case recreated(w, topic):
+		return skip("the topic was deleted and created again (its id was %s and is %s): an old offset means nothing in it", w.TopicID, topic.ID)
+	}
+	r.Start, r.End = rng.start, rng.end
+	r.Target, r.Epoch, r.Metadata = w.Offset, w.Epoch, ""
+	if w.Metadata != nil {
+		r.Metadata = *w.Metadata
+	}
+	switch w.At {
+	case AtEarliest:
+		r.Target = r.Start
+	case AtLatest:
+		r.Target = r.End
+	case AtNone:
+		r.Target, r.Wanted, r.Epoch, r.Action = None, None, -1, Remove
+		if r.Current < 0 {
+			r.Action = Unchanged
+		}
+		return r
+	}
+	r.Wanted, r.Action = r.Target, Set
+	if r.Target < r.Start || r.Target > r.End {
+		r.Epoch = -1
+		switch p.OnOutOfRange {
+		case ClampOutOfRange:
+			r.Target, r.Action = min(max(r.Target, r.Start), r.End), Clamped
+		case EarliestOutOfRange:
+			r.Target, r.Action = r.Start, Clamped
+		case LatestOutOfRange:
+			r.Target, r.Action = r.End, Clamped
+		default:
+			r.Action = OutOfRange
+			return r
+		}
+	}
+	same := r.Target == r.Current && (w.Metadata == nil || r.Metadata == r.CurrentMetadata) && (r.Epoch < 0 || r.Epoch == r.CurrentEpoch)
+	if same {
+		r.Action, r.Epoch, r.Metadata = Unchanged, r.CurrentEpoch, r.CurrentMetadata
+	}
+	return r
+}
+
+// recreated tells whether a topic is not any more the one that is meant.
+func recreated(w *Want, t kafka.Topic) bool {
+	return w.TopicID != "" && t.ID != (kafka.TopicID{}) && w.TopicID != t.ID.String()
+}
+
+// learn looks up the topics and log ranges of wants, as far as they are not
+// known yet.
+func (p *Planner) learn(ctx context.Context, wants [][]Want) error {
+	names := map[string]bool{}
+	parts := map[kafka.TopicPartition]bool{}
+	for i := range wants {
+		for j := range wants[i] {
+			if w := &wants[i][j]; w.Unable == "" && p.Topics.Match(w.Topic, w.Partition) {
+				names[w.Topic] = true
+				parts[kafka.TopicPartition{Topic: w.Topic, Partition: w.Partition}] = true
+			}
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var unknown []string
+	for n := range names {
+		if _, ok := p.topics[n]; !ok {
+			unknown = append(unknown, n)
+		}
+	}
+	if err := p.learnTopics(ctx, unknown); err != nil {
+		return err
+	}
+	var ask []kafka.TopicPartition
+	for tp := range parts {
+		if _, ok := p.ranges[tp]; !ok && int(tp.Partition) < len(p.topics[tp.Topic].Partitions) {
+			ask = append(ask, tp)
+		}
+	}
+	if len(ask) == 0 {
+		return nil
+	}
+	slices.SortFunc(ask, comparePartitions)
+	failed := map[kafka.TopicPartition]error{}
+	starts, err := p.Cluster.StartOffsets(ctx, ask)
+	if err := failedPartitions(failed, err); err != nil {
+		return err
+	}
+	ends, err := p.Cluster.EndOffsets(ctx, ask)
+	if err := failedPartitions(failed, err); err != nil {
+		return err
+	}
+	for _, tp := range ask {
+		p.ranges[tp] = logRange{starts[tp].Offset, ends[tp].Offset, failed[tp]}
+	}
+	return nil
+}
+
+func (p *Planner) learnTopics(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	found, err := p.Cluster.DescribeTopics(ctx, names)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		p.topics[n] = found[n]
+	}
+	return nil
+}
+
+func failedPartitions(failed map[kafka.TopicPartition]error, err error) error {
+	var some *kafka.PartialError
+	if err == nil || !errors.As(err, &some) {
+		return err
+	}
+	for _, e := range some.Failed {
+		failed[kafka.TopicPartition{Topic: e.Topic, Partition: e.Partition}] = e
+	}
+	return nil
+}
+
+func comparePartitions(a, b kafka.TopicPartition) int {
+	return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+}

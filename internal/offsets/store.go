@@ -1,0 +1,184 @@
+package offsets
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/kafka-backup/kafka-backup/internal/kafka"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
+)
+
+// maxShard bounds the size of a decompressed shard.
+const maxShard = 1 << 30
+
+// pack makes an object of v: JSON, compressed with zstd.
+func pack(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		return nil, err
+	}
+	defer enc.Close()
+	return enc.EncodeAll(data, nil), nil
+}
+
+func unpack(key string, data []byte, v any) error {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxShard))
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	raw, err := dec.DecodeAll(data, nil)
+	if err != nil {
+		return &repository.CorruptError{Key: key, Detail: "zstd: " + err.Error()}
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return &repository.CorruptError{Key: key, Detail: err.Error()}
+	}
+	return nil
+}
+
+const typeZstd = "application/zstd"
+
+// adopt writes v if there is no object with that key, else it reads the one
+// that is there into v.
+func adopt[T any](ctx context.Context, repo *repository.Repository, key string, v *T) (repository.ObjectRef, error) {
+	data, err := pack(v)
+	if err != nil {
+		return repository.ObjectRef{}, fmt.Errorf("write %q: %w", key, err)
+	}
+	ref, content, created, err := repo.Adopt(ctx, key, data, typeZstd)
+	if err != nil || created {
+		return ref, err
+	}
+	var there T
+	if err := unpack(key, content, &there); err != nil {
+		return ref, err
+	}
+	*v = there
+	return ref, nil
+}
+
+// read reads an object that is referred to.
+func read(ctx context.Context, repo *repository.Repository, ref repository.ObjectRef, v any) error {
+	data, err := repo.Get(ctx, ref)
+	if err != nil {
+		return err
+	}
+	return unpack(ref.Key, data, v)
+}
+
+// Folder is where a run of an operation keeps its objects.
+type Folder struct {
+	Repository *repository.Repository
+	// Prefix of the keys, with a slash at its end.
+	Prefix string
+}
+
+// OperationFolder is the folder of a run of a workflow.
+func OperationFolder(repo *repository.Repository, workflowID, runID string) Folder {
+	return Folder{repo, repository.OperationKey(workflowID, runID+"/offsets/")}
+}
+
+func (f Folder) key(format string, args ...any) string {
+	return f.Prefix + fmt.Sprintf(format, args...)
+}
+
+// StorePlan runs a planner and writes its plan. name tells plans of one run
+// apart. A plan that is there already, from an earlier attempt, is adopted.
+func (f Folder) StorePlan(ctx context.Context, name string, run func(emit func(*Shard) error) (*Plan, error)) (*Plan, repository.ObjectRef, error) {
+	head := f.key("plan-%s.json", name)
+	var there Plan
+	ref, err := f.Repository.ReadDocument(ctx, head, &there)
+	if err == nil || !errors.Is(err, repository.ErrNotFound) {
+		return &there, ref, err
+	}
+	var shards []repository.ObjectRef
+	plan, err := run(func(s *Shard) error {
+		data, err := pack(s)
+		if err != nil {
+			return err
+		}
+		// Attempts may find different things: each shard is named by what it holds.
+		key := f.key("plan-%s/%05d-%s.json.zst", name, len(shards), digest(data))
+		ref, _, _, err := f.Repository.Adopt(ctx, key, data, typeZstd)
+		shards = append(shards, ref)
+		return err
+	})
+	if err != nil {
+		return nil, ref, err
+	}
+	plan.Format, plan.Version, plan.Shards = formatPlan, repository.FormatVersion, shards
+	ref, _, err = repository.AdoptDocument(ctx, f.Repository, head, plan)
+	return plan, ref, err
+}
+
+// ReadPlan reads the head of a plan.
+func ReadPlan(ctx context.Context, repo *repository.Repository, key string) (*Plan, error) {
+	p := new(Plan)
+	_, err := repo.ReadDocument(ctx, key, p)
+	return p, err
+}
+
+// ReadShard reads a shard of a plan, by number from 0.
+func (p *Plan) ReadShard(ctx context.Context, repo *repository.Repository, n int) (*Shard, error) {
+	if n < 0 || n >= len(p.Shards) {
+		return nil, fmt.Errorf("the plan has %d shards; there is no number %d", len(p.Shards), n)
+	}
+	s := new(Shard)
+	return s, read(ctx, repo, p.Shards[n], s)
+}
+
+// digest is the beginning of a SHA-256, for names.
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:6])
+}
+
+// AdoptPlan takes over a plan that was stored before, if it was made for the
+// cluster.
+func (f Folder) AdoptPlan(ctx context.Context, ref repository.ObjectRef, cluster *kafka.Cluster) (*Plan, repository.ObjectRef, error) {
+	p := new(Plan)
+	if err := f.Repository.GetDocument(ctx, ref, p); err != nil {
+		return nil, ref, err
+	}
+	if p.ClusterID != cluster.ID() {
+		return nil, ref, wrong("the plan was made for cluster %s, and this is cluster %s", p.ClusterID, cluster.ID())
+	}
+	return p, ref, nil
+}
+
+// Store writes a saved plan into a repository, where a workflow reads it. It is
+// named by what it holds: the same plan is there once.
+func (s *SavedPlan) Store(ctx context.Context, repo *repository.Repository) (repository.ObjectRef, error) {
+	f := Folder{repo, repository.OperationsPrefix + "offset-plans/"}
+	_, ref, err := f.StorePlan(ctx, s.Plan.Changes, func(emit func(*Shard) error) (*Plan, error) {
+		shard := &Shard{}
+		for _, g := range s.Groups {
+			shard.Groups = append(shard.Groups, g)
+			if shard.Rows() >= 20_000 {
+				if err := emit(shard); err != nil {
+					return nil, err
+				}
+				shard = &Shard{}
+			}
+		}
+		if len(shard.Groups) > 0 {
+			if err := emit(shard); err != nil {
+				return nil, err
+			}
+		}
+		p := s.Plan
+		return &p, nil
+	})
+	return ref, err
+}

@@ -1,0 +1,294 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
+)
+
+// offsetRun is one change of offsets.
+type offsetRun struct {
+	*operation
+	req   activities.OffsetRequest
+	plan  activities.OffsetPlan
+	plans int // made so far
+}
+
+func resetOffsets(ctx workflow.Context, kind string, req activities.OffsetRequest) (report activities.OffsetReport, err error) {
+	ctx, o, err := begin(ctx, kind, "plan", "snapshot", "apply", "verify", "report")
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = o.ended(ctx, err) }()
+	r := &offsetRun{operation: o, req: req}
+	if err := o.phase(ctx, "plan", activities.Amount{}); err != nil {
+		return report, err
+	}
+	decision, err := o.approved(ctx, req.Requested, func(ctx workflow.Context, _ int) (activities.Proposal, error) {
+		err := r.makePlan(ctx)
+		return r.plan.Proposal, err
+	})
+	if err != nil {
+		o.notDone("no offset was changed")
+		return report, err
+	}
+	for _, w := range r.plan.Warnings {
+		o.note("%s", w)
+	}
+	snapshot, err := r.carryOut(ctx)
+	if err != nil {
+		return report, err
+	}
+	if err := o.phase(ctx, "report", activities.Amount{}); err != nil {
+		return report, err
+	}
+	var a *activities.Offsets
+	if err := o.step(ctx, "put the report together", &report, a.ReportOffsets, req, r.plan, snapshot.ID); err != nil {
+		return report, err
+	}
+	report.Approval, report.StartedAt, report.FinishedAt = decision, o.StartedAt, workflow.Now(ctx)
+	return report, nil
+}
+
+// makePlan makes the plan; groups with active members are waited for, if so
+// wished, and then planned for anew.
+func (r *offsetRun) makePlan(ctx workflow.Context) error {
+	var a *activities.Offsets
+	until := workflow.Now(ctx).Add(r.req.WaitInactive)
+	for {
+		waiting := workflow.Now(ctx).Before(until)
+		r.plan = activities.OffsetPlan{}
+		if err := r.step(ctx, "plan the reset", &r.plan, a.PlanOffsets, r.req, r.plans, !waiting); err != nil {
+			return err
+		}
+		r.plans++
+		if r.plan.Active == "" || !waiting {
+			return nil
+		}
+		if err := r.awaitInactive(ctx, until); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitInactive waits until the plan's groups have no active members, or until
+// the time is over. The pauses grow with the time waited, so that a wait of a
+// day looks some hundred times.
+func (r *offsetRun) awaitInactive(ctx workflow.Context, until time.Time) error {
+	var a *activities.Offsets
+	began := workflow.Now(ctx)
+	r.note("waiting for groups to become inactive, until %s: %s", until.UTC().Format(time.RFC3339), r.plan.Active)
+	r.show(ctx)
+	for {
+		now := workflow.Now(ctx)
+		if !now.Before(until) {
+			return nil
+		}
+		wait := min(max(now.Sub(began)/8, 2*time.Second), 5*time.Minute, max(until.Sub(now), time.Second))
+		if err := workflow.NewTimerWithOptions(ctx, wait, workflow.TimerOptions{Summary: "groups with active members"}).Get(ctx, nil); err != nil {
+			return err
+		}
+		var active string
+		if err := r.step(ctx, "look for active members", &active, a.ActiveGroups, r.req, r.plan); err != nil {
+			return err
+		}
+		if active == "" {
+			return nil
+		}
+		if r.Notes[len(r.Notes)-1] != active {
+			r.note("%s", active)
+			r.Notes = r.Notes[max(0, len(r.Notes)-20):]
+			r.show(ctx)
+		}
+	}
+}
+
+// carryOut takes the snapshot, sets the offsets and reads them back. Whatever
+// goes wrong once the first was set is undone.
+func (r *offsetRun) carryOut(ctx workflow.Context) (snapshot activities.SnapshotReport, err error) {
+	var a *activities.Offsets
+	total := activities.Amount{Partitions: r.plan.Totals.Changes()}
+	if total.Partitions == 0 {
+		r.note("nothing is to be changed")
+		return snapshot, nil
+	}
+	if err := r.phase(ctx, "snapshot", activities.Amount{}); err != nil {
+		return snapshot, err
+	}
+	if err := r.step(ctx, "snapshot the groups' offsets, and see that they are as planned", &snapshot, a.SnapshotPlanned, r.req, r.plan, r.StartedAt); err != nil {
+		r.notDone("no offset was changed")
+		return snapshot, err
+	}
+	if snapshot.ID != "" {
+		r.note("the state before is %s", snapshot.ID)
+	}
+	if err := r.phase(ctx, "apply", total); err != nil {
+		r.notDone("no offset was changed")
+		return snapshot, err
+	}
+	err = r.apply(ctx)
+	if err == nil {
+		if err = r.phase(ctx, "verify", total); err == nil {
+			err = r.verify(ctx)
+		}
+	}
+	if err != nil {
+		return snapshot, r.putBack(ctx, snapshot, err)
+	}
+	return snapshot, nil
+}
+
+// offsetWindow is how many shards are in work at the same time. Within one,
+// many requests are in flight.
+const offsetWindow = 4
+
+// window is how many shards are in work: what is in flight in all of them
+// together is what was asked for.
+func (r *offsetRun) window() int { return max(1, min(offsetWindow, r.plan.Shards)) }
+
+// request is the request with the share of requests in flight that each shard
+// in work has.
+func (r *offsetRun) request() activities.OffsetRequest {
+	req := r.req
+	if req.MaxConcurrent <= 0 {
+		req.MaxConcurrent = 100
+	}
+	req.MaxConcurrent = max(1, req.MaxConcurrent/r.window())
+	return req
+}
+
+func (r *offsetRun) rounds() int {
+	if r.req.MaxRetries == nil {
+		return offsets.Rounds(10)
+	}
+	return offsets.Rounds(*r.req.MaxRetries)
+}
+
+// apply sets the offsets, shard by shard.
+func (r *offsetRun) apply(ctx workflow.Context) error {
+	return r.eachPart(ctx, r.plan.Shards, r.window(), func(ctx workflow.Context, shard int) workflow.Future {
+		return r.shard(ctx, shard, offsets.Forward, r.rounds(), !r.req.Offsets.BestEffort)
+	})
+}
+
+// shard makes the changes of one shard: once, and then in further rounds those
+// whose error was transient. strict: a change that cannot be made is an error.
+func (r *offsetRun) shard(ctx workflow.Context, shard int, to offsets.Direction, rounds int, strict bool) workflow.Future {
+	f, set := workflow.NewFuture(ctx)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		var a *activities.Offsets
+		var did activities.Amount
+		for round := 0; ; round++ {
+			var got activities.OffsetsApplied
+			summary := fmt.Sprintf("set offsets, shard %d of %d", shard+1, r.plan.Shards)
+			if to == offsets.Back {
+				summary = fmt.Sprintf("put offsets back, shard %d of %d", shard+1, r.plan.Shards)
+			}
+			if round > 0 {
+				summary += fmt.Sprintf(", round %d", round+1)
+			}
+			if err := workflow.ExecuteActivity(steps(ctx, summary), a.ApplyOffsets, r.request(), r.plan, shard, round, to).Get(ctx, &got); err != nil {
+				set.SetError(err)
+				return
+			}
+			did.Partitions += got.Changed
+			last := got.Open == 0 || round+1 >= rounds
+			if bad := got.Failed + got.Open; strict && (got.Failed > 0 || last && bad > 0) {
+				set.SetError(temporal.NewNonRetryableApplicationError(fmt.Sprintf("%d committed offsets could not be set: %s", bad, got.First), activities.NotSet, nil))
+				return
+			}
+			if last {
+				set.SetValue(did)
+				return
+			}
+			pause := workflow.NewTimerWithOptions(ctx, offsets.Pause(round+1), workflow.TimerOptions{Summary: fmt.Sprintf("try %d partitions again", got.Open)})
+			if err := pause.Get(ctx, nil); err != nil {
+				set.SetError(err)
+				return
+			}
+		}
+	})
+	return f
+}
+
+// verify reads all offsets back that were set.
+func (r *offsetRun) verify(ctx workflow.Context) error {
+	return r.eachPart(ctx, r.plan.Shards, r.window(), func(ctx workflow.Context, shard int) workflow.Future {
+		return r.verifyShard(ctx, shard, offsets.Forward, !r.req.Offsets.BestEffort)
+	})
+}
+
+func (r *offsetRun) verifyShard(ctx workflow.Context, shard int, to offsets.Direction, strict bool) workflow.Future {
+	f, set := workflow.NewFuture(ctx)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		var a *activities.Offsets
+		var got activities.OffsetsVerified
+		summary := fmt.Sprintf("read offsets back, shard %d of %d", shard+1, r.plan.Shards)
+		err := workflow.ExecuteActivity(steps(ctx, summary), a.VerifyOffsets, r.req, r.plan, shard, to).Get(ctx, &got)
+		if err == nil && strict && got.Wrong > 0 {
+			err = temporal.NewNonRetryableApplicationError(fmt.Sprintf("%d committed offsets read back differently: %s", got.Wrong, got.First), activities.NotSet, nil)
+		}
+		set.Set(activities.Amount{Partitions: got.Checked}, err)
+	})
+	return f
+}
+
+// undoRounds is how often what cannot be put back just now is tried again: for
+// half an hour.
+const undoRounds = 30
+
+// putBack puts all offsets back to what they were before, and reads them back.
+// Nothing stops it half way. The error is why, and what became of it.
+func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotReport, why error) error {
+	phase := r.Phase
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	r.State = Undoing
+	r.show(ctx)
+	var bad []string
+	for shard := range r.plan.Shards {
+		if err := r.shard(ctx, shard, offsets.Back, undoRounds, false).Get(ctx, nil); err != nil {
+			bad = append(bad, message(err))
+			continue
+		}
+		if err := r.verifyShard(ctx, shard, offsets.Back, true).Get(ctx, nil); err != nil {
+			bad = append(bad, message(err))
+		}
+		if text := r.leftBehind(ctx, shard); text != "" {
+			bad = append(bad, text)
+		}
+	}
+	r.State, r.Phase = Running, phase
+	state := "the state before"
+	if snapshot.ID != "" {
+		state = snapshot.ID
+	}
+	if len(bad) > 0 {
+		r.notDone("offsets could not be put back to %s: %s", state, bad[0])
+		text := fmt.Sprintf("%s; and putting %s back failed too: %s", message(why), state, bad[0])
+		if snapshot.ID != "" {
+			text += fmt.Sprintf(". Stop all consumers of the groups, then run `kafka-backup offset-rollback rollback --snapshot-id %s`", snapshot.ID)
+		}
+		return temporal.NewNonRetryableApplicationError(text, activities.UndoFailed, nil)
+	}
+	r.undid("all committed offsets are as they were (%s), and were read back", state)
+	if canceled(why) {
+		return why
+	}
+	return temporal.NewNonRetryableApplicationError(fmt.Sprintf("%s. All offsets were put back to %s and read back", message(why), state), activities.NotSet, nil)
+}
+
+// leftBehind tells what could not be put back in a shard. The rounds are
+// recorded; asking for the last again gives what is recorded.
+func (r *offsetRun) leftBehind(ctx workflow.Context, shard int) string {
+	var a *activities.Offsets
+	var text string
+	if err := workflow.ExecuteActivity(steps(ctx, "see what could not be put back"), a.LeftBehind, r.req, r.plan, shard).Get(ctx, &text); err != nil {
+		return message(err)
+	}
+	return text
+}
