@@ -23,6 +23,8 @@ var runs = []struct {
 }{
 	{"restore", Restore, restoreRequest(), []string{"PlanRestore", "PrepareTargets plan-0", "RestorePart 1", "MapOffsets", "SnapshotOffsets", "ResetOffsets"}},
 	{"backup", Backup, backupRequest(), []string{"PlanBackup", "CopyPart 1", "CompleteBackup"}},
+	{"prune", Prune, activities.PruneRequest{}, []string{"PlanPrune", "DropBackups", "Sweep"}},
+	{"validate", Validate, activities.ValidateRequest{BackupID: "b"}, []string{"ValidateBackup"}},
 }
 
 func backupRequest() activities.BackupRequest {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/prune"
 )
 
 // fakes are activities that say that they were called, and do more where a
@@ -61,7 +62,8 @@ func newWorld(t *testing.T) *world {
 	w := &world{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), fakes: newFakes(t), t: t}
 	stop := sync.OnceFunc(func() { close(w.stopped) })
 	w.SetOnActivityCanceledListener(func(*activity.Info) { stop() })
-	w.SetTestTimeout(30 * time.Second)
+	w.SetTestTimeout(time.Minute)
+	w.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute}) // however busy the machine is
 	w.register(w)
 	return w
 }
@@ -107,6 +109,25 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	})
 	act("CompleteBackup", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan) (activities.BackupReport, error) {
 		return activities.BackupReport{Manifest: "manifest"}, w.do(ctx, "CompleteBackup")
+	})
+
+	act("PlanPrune", func(ctx context.Context, _ activities.PruneRequest, round int) (activities.PrunePlan, error) {
+		return activities.PrunePlan{Key: fmt.Sprintf("plan-%d", round), Drop: 1, Keep: 2, Proposal: activities.Proposal{Digest: digestA, Summary: "remove a backup"}}, w.do(ctx, "PlanPrune")
+	})
+	act("DropBackups", func(ctx context.Context, _ activities.PruneRequest, _ activities.PrunePlan) (activities.PruneDropped, error) {
+		return activities.PruneDropped{Dropped: 1}, w.do(ctx, "DropBackups")
+	})
+	act("Sweep", func(ctx context.Context, _ activities.PruneRequest) (prune.Swept, error) {
+		return prune.Swept{}, w.do(ctx, "Sweep")
+	})
+	act("ValidateBackup", func(ctx context.Context, _ activities.ValidateRequest) (activities.ValidateReport, error) {
+		return activities.ValidateReport{}, w.do(ctx, "ValidateBackup")
+	})
+	act("FreeBackupID", func(ctx context.Context, _ config.Storage, base string, n int) (string, error) {
+		return activities.NumberedID(base, n), w.do(ctx, "FreeBackupID")
+	})
+	act("Deliver", func(ctx context.Context, _ activities.NotifyRequest, channel string) error {
+		return w.do(ctx, "Deliver "+channel)
 	})
 }
 

@@ -34,6 +34,7 @@ func Validate(ctx workflow.Context, req activities.ValidateRequest) (report acti
 		return last
 	})
 	if err != nil {
+		o.notDone("the backup was not checked to its end")
 		return report, err
 	}
 	if err := last.Get(ctx, &report); err != nil {
