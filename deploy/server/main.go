@@ -66,6 +66,7 @@ type options struct {
 	retention   time.Duration
 	logLevel    string
 	parentStdin bool
+	skipping    bool // clients may skip time
 }
 
 // readyLine is printed on stdout as one line of JSON when the server is ready.
@@ -167,6 +168,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.namespace, "namespace", "default", "`name` of a namespace to have; made if it is not there")
 	f.DurationVar(&o.retention, "retention", 30*24*time.Hour, "how long a namespace that is made keeps workflows that have ended")
 	f.StringVar(&o.logLevel, "log-level", "error", "`level` of the server's log on stderr: debug, info, warn, error")
+	f.BoolVar(&o.skipping, "time-skipping", false, "let clients skip time in workflows and schedules; for tests")
 	f.BoolVar(&o.parentStdin, "parent-stdin", false, "end when stdin is closed")
 	if err := f.Parse(args); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {

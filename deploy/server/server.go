@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -212,7 +213,7 @@ func newTemporal(o options, st *state, reach string, p ports) (temporal.Server, 
 		temporal.WithLogger(log.NewZapLogger(log.BuildZapLogger(log.Config{Level: o.logLevel, Stdout: false}))),
 		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
 		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return authorization.NewNoopClaimMapper() }),
-		temporal.WithDynamicConfigClient(dynamicConfig),
+		temporal.WithDynamicConfigClient(o.dynamicConfig()),
 	)
 }
 
@@ -238,6 +239,16 @@ var dynamicConfig = dynamicconfig.StaticClient{
 	dynamicconfig.EnableChasm.Key():                         true,
 	activity.Enabled.Key():                                  true,
 	activity.EnableStandaloneActivityOperatorCommands.Key(): true,
+}
+
+// dynamicConfig is the server's dynamic configuration.
+func (o options) dynamicConfig() dynamicconfig.StaticClient {
+	if !o.skipping {
+		return dynamicConfig
+	}
+	c := maps.Clone(dynamicConfig)
+	c[dynamicconfig.WorkflowTimeSkippingEnabled.Key()] = true
+	return c
 }
 
 // ports are the TCP ports of the server's parts.

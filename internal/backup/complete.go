@@ -60,7 +60,7 @@ func Complete(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	if err := repo.CheckPruned(ctx, plan.BackupID); err != nil {
 		return nil, err
 	}
-	m.FinishedAt = time.Now().UTC().Truncate(time.Millisecond)
+	m.FinishedAt = Clock().UTC().Truncate(time.Millisecond)
 	_, err = repo.WriteManifest(ctx, m)
 	if errors.Is(err, repository.ErrExists) {
 		return repo.ReadManifest(ctx, plan.BackupID)

@@ -22,7 +22,7 @@ func captureGroups(ctx context.Context, cluster *kafka.Cluster, at string, filte
 		_, ok := topics[topic]
 		return ok
 	}
-	capture := &repository.GroupsCapture{At: at, Time: time.Now().UTC().Truncate(time.Millisecond)}
+	capture := &repository.GroupsCapture{At: at, Time: Clock().UTC().Truncate(time.Millisecond)}
 	groups, err := cluster.CaptureGroups(ctx, filter, on)
 	var warnings []string
 	var some *kafka.PartialError

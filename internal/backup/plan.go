@@ -216,7 +216,7 @@ func (p *planner) warn(format string, args ...any) {
 func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 	made := &Plan{
 		Format: formatPlan, Version: repository.FormatVersion, BackupID: p.req.BackupID, Request: digest,
-		ClusterID: p.cluster.ID(), CreatedAt: time.Now().UTC().Truncate(time.Millisecond), WorkflowID: p.req.WorkflowID,
+		ClusterID: p.cluster.ID(), CreatedAt: Clock().UTC().Truncate(time.Millisecond), WorkflowID: p.req.WorkflowID,
 	}
 	// The groups first: an offset committed later than the end of the data
 	// would have no record to go to. Nothing is written before all is known.

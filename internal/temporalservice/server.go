@@ -36,6 +36,8 @@ type ServerOptions struct {
 	Port, UIPort int
 	// Namespace to have. Empty means DefaultNamespace.
 	Namespace string
+	// TimeSkipping lets clients skip time in workflows and schedules; for tests.
+	TimeSkipping bool
 	// LogLevel of the server: debug, info, warn, error. Empty means error.
 	LogLevel string
 	// Log takes the server's log and messages. Nil throws them away; the end of
@@ -224,6 +226,9 @@ func (o ServerOptions) args() []string {
 		if f.value != "" {
 			args = append(args, f.name, f.value)
 		}
+	}
+	if o.TimeSkipping {
+		args = append(args, "--time-skipping")
 	}
 	return args
 }
