@@ -30,11 +30,15 @@ type partition struct {
 	next  int64 // where reading goes on
 	epoch int32 // leader epoch of the last batch before next
 
-	// Of the open segment:
+	gain // of the open segment
+}
+
+// gain is what a segment brings to a partition.
+type gain struct {
 	slice    repository.Slice
 	leftOut  repository.LeftOut
 	gaps     []repository.Gap
-	advanced bool // anything of this, or next moved
+	advanced bool // anything of this, or the partition's next moved
 }
 
 func (p *partition) done() bool { return p.next >= p.entry.End }
@@ -88,20 +92,20 @@ func (r *run) adopt(s *repository.Segment, byName map[repository.TopicPartition]
 		p.slice.AddBlocks(sp.Blocks...)
 		p.leftOut, p.gaps = sp.LeftOut, sp.Gaps
 		p.next, p.epoch = sp.NextOffset, sp.LeaderEpoch
-		p.settle(at)
+		p.settle(at, p.gain)
+		p.gain = gain{}
 	}
 	return nil
 }
 
-// settle makes what the just closed segment brought part of the entry.
-func (p *partition) settle(segment int) {
-	if p.slice.Records > 0 {
-		p.slice.Segment = segment
-		p.entry.AddSlice(p.slice)
+// settle makes what a closed segment brought part of the entry.
+func (p *partition) settle(segment int, g gain) {
+	if g.slice.Records > 0 {
+		g.slice.Segment = segment
+		p.entry.AddSlice(g.slice)
 	}
-	p.entry.LeftOut.Add(p.leftOut)
-	p.entry.Gaps = append(p.entry.Gaps, p.gaps...)
-	p.slice, p.leftOut, p.gaps, p.advanced = repository.Slice{}, repository.LeftOut{}, nil, false
+	p.entry.LeftOut.Add(g.leftOut)
+	p.entry.Gaps = append(p.entry.Gaps, g.gaps...)
 }
 
 // shard is the index of the finished part. What was left out or missing after

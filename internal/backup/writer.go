@@ -33,7 +33,8 @@ type writer struct {
 
 	segment  *repository.SegmentWriter
 	opened   time.Time
-	abandon  bool // do not close what is open: it is worth nothing
+	closing  *closing // the segment before, nil for none
+	abandon  bool     // do not close what is open: it is worth nothing
 	bytes    int64
 	reported time.Time
 	err      error // read it after run has returned
@@ -146,25 +147,42 @@ func (w *writer) run() error {
 	for range runtime.GOMAXPROCS(0) {
 		w.wg.Go(w.encode)
 	}
-	for b := range w.order {
-		<-b.ready
-		if w.err != nil || b.drop {
-			continue
+	for more := true; more; {
+		var closed chan struct{} // of the segment that is being closed, nil for none
+		if w.closing != nil {
+			closed = w.closing.done
 		}
-		if err := w.append(b); err != nil {
-			w.err = err
-			close(w.failed)
+		select {
+		case b, ok := <-w.order:
+			if more = ok; !ok {
+				break
+			}
+			<-b.ready
+			if w.err == nil && !b.drop {
+				w.fail(w.append(b))
+			}
+		case <-closed:
+			w.fail(w.settle())
 		}
 	}
 	w.wg.Wait()
+	w.fail(w.settle())
 	if w.segment != nil {
 		if w.err != nil || w.abandon {
 			w.segment.Abort()
-		} else {
-			w.err = w.close()
+		} else if w.err = w.close(); w.err == nil {
+			w.err = w.settle()
 		}
 	}
 	return w.err
+}
+
+// fail notes the first error, after which nothing is taken any more.
+func (w *writer) fail(err error) {
+	if err != nil && w.err == nil {
+		w.err = err
+		close(w.failed)
+	}
 }
 
 func (w *writer) encode() {
@@ -224,8 +242,12 @@ func (w *writer) append(b *block) error {
 	p := b.p
 	if len(b.batches) > 0 {
 		if w.segment == nil {
+			sequence := w.r.sequence
+			if w.closing != nil {
+				sequence++
+			}
 			var err error
-			w.segment, err = w.c.Repository.NewSegment(w.ctx, w.r.backupID, w.r.part, w.r.sequence)
+			w.segment, err = w.c.Repository.NewSegment(w.ctx, w.r.backupID, w.r.part, sequence)
 			if err != nil {
 				return err
 			}
@@ -261,31 +283,68 @@ func (w *writer) append(b *block) error {
 	return nil
 }
 
-// close closes the open segment. All partitions that moved since the last one
-// are in its table, also those without blocks.
+// closing is a segment that is being closed while the next one is filled.
+type closing struct {
+	segment *repository.SegmentWriter
+	opened  time.Time
+	gains   []settled
+	done    chan struct{} // closed when ref and err are set
+	ref     repository.SegmentRef
+	err     error
+}
+
+// settled is what a segment brings to one partition.
+type settled struct {
+	p *partition
+	gain
+}
+
+// close begins to close the open segment. All partitions that moved since the
+// last one are in its table, also those without blocks. The one before it has
+// been closed then: segments appear in their order, so that what an attempt
+// leaves behind, wherever it ends, has no hole.
 func (w *writer) close() error {
+	if err := w.settle(); err != nil {
+		return err
+	}
+	c := &closing{segment: w.segment, opened: w.opened, done: make(chan struct{})}
+	w.segment, w.closing = nil, c
 	var table []repository.SegmentPartition
 	for _, p := range w.r.partitions {
 		if p.advanced {
 			table = append(table, repository.SegmentPartition{
 				TopicPartition: p.TopicPartition, NextOffset: p.next, LeaderEpoch: p.epoch, LeftOut: p.leftOut, Gaps: p.gaps,
 			})
+			c.gains = append(c.gains, settled{p, p.gain})
+			p.gain = gain{}
 		}
 	}
-	ref, err := w.segment.Close(table)
-	if err != nil {
-		return err
+	go func() {
+		defer close(c.done)
+		c.ref, c.err = c.segment.Close(table)
+	}()
+	return nil
+}
+
+// settle waits for the segment that is being closed, if there is one, and
+// takes it into the run.
+func (w *writer) settle() error {
+	c := w.closing
+	if c == nil {
+		return nil
 	}
-	telemetry.SegmentStored(w.opened, ref.Size)
+	<-c.done
+	w.closing = nil
+	if c.err != nil {
+		return c.err
+	}
+	telemetry.SegmentStored(c.opened, c.ref.Size)
 	at := len(w.r.segments)
-	w.r.segments = append(w.r.segments, ref)
+	w.r.segments = append(w.r.segments, c.ref)
 	w.r.sequence++
-	for _, p := range w.r.partitions {
-		if p.advanced {
-			p.settle(at)
-		}
+	for _, g := range c.gains {
+		g.p.settle(at, g.gain)
 	}
-	w.segment = nil
 	return nil
 }
 
