@@ -100,12 +100,15 @@ func (s *scene) make(t *testing.T) {
 	t.Helper()
 	fmt.Printf("KAFKA_BACKUP_CRASH_SEED=%d\n", seed)
 	began := time.Now()
+	step := func(name string) { t.Logf("%s after %s", name, time.Since(began).Round(100*time.Millisecond)) }
 	ctx := kafkabed.Context(t, 15*time.Minute) // the first build takes minutes
 	s.bed = bed.Bed(t)
+	step("brokers")
 	dir, err := os.MkdirTemp("", "crash-*")
 	must(t, err)
 	s.rig, err = rig.Run(ctx, dir)
 	must(t, err)
+	step("Temporal")
 	s.opts, err = s.bed.ClientOptions(kafkabed.Login{})
 	must(t, err)
 	s.opts = append(s.opts, kgo.MetadataMinAge(50*time.Millisecond))
@@ -119,9 +122,11 @@ func (s *scene) make(t *testing.T) {
 	_, err = dataset.Load(ctx, dataset.Bulk{Client: s.opts, Topic: prefix + "load", Partitions: 6, Bytes: mb << 20, BatchBytes: 32 << 10})
 	must(t, err)
 	s.bytes = mb << 20
+	step("load")
 	shop, err := dataset.Shop(ctx, dataset.Options{Client: s.opts, Orders: 400, Seed: seed, Prefix: prefix})
 	must(t, err)
 	s.topics, s.groups = append([]string{prefix + "load"}, shop.Topics...), shop.Groups
+	step("shop")
 	maker, err := awkward.NewMaker(ctx, s.opts...)
 	must(t, err)
 	defer maker.Close()
@@ -130,12 +135,13 @@ func (s *scene) make(t *testing.T) {
 		topic, err := make(ctx)
 		must(t, err)
 		s.topics = append(s.topics, topic.Name)
+		step(topic.Name)
 	}
 	s.want, err = oracle.Read(ctx, oracle.Reading{Client: s.opts, Topics: s.topics})
 	must(t, err)
 	s.before, err = oracle.ReadGroups(ctx, s.opts, s.groups...)
 	must(t, err)
-	t.Logf("the scene was made in %s: %d records in %d topics", time.Since(began).Round(time.Second), s.want.Records(), len(s.topics))
+	t.Logf("%d records in %d topics", s.want.Records(), len(s.topics))
 }
 
 func must(t *testing.T, err error) {

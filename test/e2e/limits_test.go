@@ -24,7 +24,7 @@ func TestThrottledSource(t *testing.T) {
 	quota := func(remove bool) {
 		t.Helper()
 		r, err := c.adm.AlterClientQuotas(u.ctx, []kadm.AlterClientQuotaEntry{{Entity: entity,
-			Ops: []kadm.AlterClientQuotaOp{{Key: "consumer_byte_rate", Value: 100_000, Remove: remove}}}})
+			Ops: []kadm.AlterClientQuotaOp{{Key: "consumer_byte_rate", Value: 200_000, Remove: remove}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,11 @@ func TestThrottledSource(t *testing.T) {
 	if r.Total.Records != want.Records() || r.Gaps != 0 {
 		t.Errorf("%+v, want %d records", r, want.Records())
 	}
-	t.Logf("%d bytes in %s", r.Total.Bytes, time.Since(began).Round(time.Millisecond))
+	took := time.Since(began)
+	t.Logf("%d bytes in %s", r.Total.Bytes, took.Round(time.Millisecond))
+	if took < time.Duration(r.Total.Bytes-600_000)*time.Second/200_000 {
+		t.Error("it was not throttled: the test proves nothing")
+	}
 	u.restore(rig.Document{"backup_id": "b", "target": target(c), "restore": rig.Document{"topic_mapping": rig.Document{"throttled": "rethrottled"}}})
 	same(u, want, content(u, c, "rethrottled"), oracle.Plan{Mapping: map[string]string{"throttled": "rethrottled"}}, nil, nil)
 }

@@ -31,6 +31,8 @@ var (
 	smallBed = kafkabed.Share(kafkabed.Options{HeapMiB: 384, Properties: map[string]string{
 		// Seen to work within a test: what retention removes is removed soon.
 		"log.retention.check.interval.ms": "1000", "log.initial.task.delay.ms": "1000",
+		// A quota holds from the second second on, not from the eleventh.
+		"quota.window.num": "2",
 	}})
 	largeBed = kafkabed.Share(kafkabed.Options{HeapMiB: 320, Brokers: 3, Secure: true})
 	product  rigOnce

@@ -161,7 +161,11 @@ func TestSameRestoreAgain(t *testing.T) {
 	u.backup(rig.Document{"backup_id": "b", "source": source(c, "again"), "backup": rig.Document{"block_max_bytes": "16KiB"}})
 
 	segment := onlySegment(u)
-	damage(t, segment, -2000, func() { // in one of the last blocks
+	info, err := os.Stat(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage(t, segment, int(info.Size())*2/3, func() { // in one of the later blocks
 		o := u.with(restoreAgain(c), "three-phase-restore")
 		refused(t, o, 1, "corrupt", filepath.Base(segment))
 	})
@@ -214,8 +218,7 @@ func files(u *user, below string) (found []string) {
 	return found
 }
 
-// damage changes one byte of a file, counted from its end when negative, and
-// puts it back afterwards.
+// damage changes one byte of a file, and puts it back afterwards.
 func damage(t *testing.T, file string, at int, do func()) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -223,9 +226,6 @@ func damage(t *testing.T, file string, at int, do func()) {
 		t.Fatal(err)
 	}
 	bad := slices.Clone(text)
-	if at < 0 {
-		at += len(bad)
-	}
 	bad[at] ^= 0x40
 	replace(t, file, bad, text, do)
 }

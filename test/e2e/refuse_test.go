@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/kafka-backup/kafka-backup/test/oracle"
 	"github.com/kafka-backup/kafka-backup/test/rig"
 	"github.com/kafka-backup/kafka-backup/test/s3bed"
 )
@@ -248,24 +249,54 @@ func TestForeignWriter(t *testing.T) {
 	u.worker()
 	u.create(c, "foreign", 1, 1)
 	u.produce(c, "foreign", 1, 0, 1000, time.Now())
+	u.commit(c, "foreign-group", "foreign", 700)
+	before := committed(u, c, "foreign-group")
 	u.backup(rig.Document{"backup_id": "b", "source": source(c, "foreign")})
-	for name, test := range map[string]int64{"at once": 0, "in the middle": 300} {
+	want := content(u, c, "foreign")
+	for name, test := range map[string]struct {
+		from  int64 // how many records the topic holds when the other one writes
+		allow bool
+		words []string
+	}{
+		"at once":                {0, false, []string{"does not hold what the restore wrote", "allow_foreign_writes"}},
+		"in the middle":          {300, false, []string{"somebody else writes", "allow_foreign_writes"}},
+		"at once, allowed":       {0, true, nil},
+		"in the middle, allowed": {300, true, nil},
+	} {
 		t.Run(name, func(t *testing.T) {
 			u := *u
 			u.t = t
-			to := "foreign-" + strings.ReplaceAll(name, " ", "-")
+			to := "foreign-" + strings.NewReplacer(" ", "-", ",", "").Replace(name)
 			ctx, stop := context.WithCancel(u.ctx)
 			defer stop()
 			wrote := make(chan error, 1)
-			go func() { wrote <- writeFrom(ctx, c, to, test) }()
+			go func() { wrote <- writeFrom(ctx, c, to, test.from) }()
 			o := u.with(threePhases(rig.Document{"backup_id": "b", "target": target(c), "restore": rig.Document{
-				"topic_mapping": rig.Document{"foreign": to}, "produce_batch_max_bytes": "2KiB", "rate_limit_records_per_sec": 200,
+				"topic_mapping": rig.Document{"foreign": to}, "produce_batch_max_bytes": "2KiB", "rate_limit_records_per_sec": 300,
+				"allow_foreign_writes": test.allow,
 			}}), "three-phase-restore")
-			refused(t, o, 1, to, "somebody else writes")
 			stop()
 			if err := <-wrote; err != nil {
 				t.Error(err)
 			}
+			if !test.allow {
+				refused(t, o, 1, append(test.words, to)...)
+				return
+			}
+			if o.Code != 0 {
+				t.Fatal(o)
+			}
+			// What is there without the other one's record is the restore.
+			got := content(&u, c, to)
+			log := &got[to].Partitions[0]
+			whole := len(log.Entries)
+			log.Entries = slices.DeleteFunc(log.Entries, func(e oracle.Entry) bool {
+				return !slices.ContainsFunc(want["foreign"].Partitions[0].Entries, func(w oracle.Entry) bool { return w.Sum == e.Sum })
+			})
+			if whole != len(log.Entries)+1 {
+				t.Errorf("%d records of others, want 1", whole-len(log.Entries))
+			}
+			same(&u, want, got, oracle.Plan{Mapping: map[string]string{"foreign": to}}, before, committed(&u, c, "foreign-group"))
 		})
 	}
 }
