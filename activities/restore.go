@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -229,10 +230,13 @@ func (*Restore) RestorePart(ctx context.Context, req RestoreRequest, plan Restor
 	})
 }
 
-// MapOffsets checks that every part has a result and writes the offset
-// mapping.
+// MapOffsets checks that every part has a result, and that the target holds
+// what they say, and writes the offset mapping.
 func (*Restore) MapOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan) (RestoredRecords, error) {
-	return planned(ctx, req, plan, func(ctx context.Context, _ *kafka.Cluster, repo *repository.Repository, p *restore.Plan, ref repository.ObjectRef) (RestoredRecords, error) {
+	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, ref repository.ObjectRef) (RestoredRecords, error) {
+		if err := restore.CheckFilled(ctx, cluster, repo, p); err != nil {
+			return RestoredRecords{}, err
+		}
 		m, key, err := restore.MakeMapping(ctx, repo, p, ref)
 		if err != nil {
 			return RestoredRecords{}, err
@@ -245,16 +249,14 @@ func (*Restore) MapOffsets(ctx context.Context, req RestoreRequest, plan Restore
 // it also deletes the topics that the restore created, if so configured.
 func (*Restore) ReleaseTargets(ctx context.Context, req RestoreRequest, plan RestorePlan, failed bool) (ReleasedTargets, error) {
 	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (ReleasedTargets, error) {
+		// First put back, then delete: of the topics some may have been there before.
+		warnings, err := restore.Release(ctx, cluster, repo, p)
 		if failed && req.Options.DeleteCreatedTopics {
-			n, err := restore.DeleteCreated(ctx, cluster, repo, p)
-			if err != nil {
-				return ReleasedTargets{}, err
-			}
-			if n > 0 {
-				return ReleasedTargets{Warnings: []string{fmt.Sprintf("deleted %d topics that this restore had created", n)}}, nil
+			n, derr := restore.DeleteCreated(ctx, cluster, repo, p)
+			if err = errors.Join(err, derr); err == nil && n > 0 {
+				warnings = []string{fmt.Sprintf("deleted %d topics that this restore had created", n)}
 			}
 		}
-		warnings, err := restore.Release(ctx, cluster, repo, p)
 		return ReleasedTargets{Warnings: warnings[:min(len(warnings), maxWarnings)]}, err
 	})
 }

@@ -34,9 +34,13 @@ func (p *planner) goOn(ctx context.Context, plan *Plan) (bool, error) {
 		if !o.IsDir {
 			continue
 		}
-		run, _, err := ReadPlan(ctx, p.repo, o.Key+"plan.json")
-		if err != nil || run.Pinned != plan.Pinned {
+		run := new(Plan)
+		_, err = p.repo.ReadDocument(ctx, o.Key+"plan.json", run)
+		if errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrCorrupt) || err == nil && run.Pinned != plan.Pinned {
 			continue // another restore, or one that never had a plan
+		}
+		if err != nil {
+			return false, err
 		}
 		targets, err := readTargets(ctx, p.repo, run)
 		if errors.Is(err, repository.ErrNotFound) {
@@ -54,6 +58,7 @@ func (p *planner) goOn(ctx context.Context, plan *Plan) (bool, error) {
 			p.warn("an earlier run began this restore (%s); this one goes on where it ended", run.CreatedAt.Format(time.RFC3339))
 			return true, nil
 		}
+		p.lost = true
 	}
 }
 
@@ -115,8 +120,11 @@ func (p *planner) checkTargets(ctx context.Context, plan *Plan) error {
 		case n > 0 && p.options.ExistingTopics == "append":
 			p.warn("topic %s exists and holds records at %d offsets; the restored ones follow them", t.Target, n)
 		case n > 0:
-			p.problems = append(p.problems, Problem{Topic: t.Target, Filled: true,
-				Text: fmt.Sprintf("it exists in the target cluster and holds records at %d offsets that this restore did not write", n),
+			text := "it exists in the target cluster and holds records at %d offsets that this restore did not write"
+			if p.lost {
+				text = "it exists in the target cluster and holds records at %d offsets; an earlier run began this restore, but a topic it filled was deleted, or records in it were, so that nobody can go on with it"
+			}
+			p.problems = append(p.problems, Problem{Topic: t.Target, Filled: true, Text: fmt.Sprintf(text, n),
 				Hint: "restore into another topic with restore.topic_mapping, delete it, or set restore.existing_topics: append"})
 		}
 	}

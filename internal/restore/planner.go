@@ -82,6 +82,7 @@ type planner struct {
 	req      Request
 	options  config.Restore
 	line     []unit // all that is to be copied, in topic order
+	lost     bool   // an earlier run began this restore, but its targets are not whole any more
 	problems []Problem
 	warnings []string
 }

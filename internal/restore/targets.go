@@ -13,25 +13,6 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
-// Holds is operations/<workflow id>/<run id>/holds.json: what the target
-// topics were before this restore touched them. It is written before anything
-// is changed.
-type Holds struct {
-	Format  string      `json:"format"`
-	Version int         `json:"version"`
-	Topics  []HeldTopic `json:"topics"`
-}
-
-// HeldTopic is a topic whose configuration is changed for loading.
-type HeldTopic struct {
-	Name string `json:"name"`
-	// Existed: it was there before this restore.
-	Existed bool `json:"existed,omitempty"`
-	// Before is what the held entries are to be put back to; null is the
-	// cluster's default.
-	Before map[string]*string `json:"before"`
-}
-
 // Targets is operations/<workflow id>/<run id>/targets.json: where each
 // partition begins, and as which producer it is filled. It is written before
 // the first record is sent.
@@ -52,10 +33,7 @@ type TargetTopic struct {
 	Begin []int64 `json:"begin"`
 }
 
-const (
-	formatHolds   = "kafka-backup/restore-holds"
-	formatTargets = "kafka-backup/restore-targets"
-)
+const formatTargets = "kafka-backup/restore-targets"
 
 // Created counts the topics that the restore created.
 func (t *Targets) Created() (n int) {
@@ -73,7 +51,10 @@ func readTargets(ctx context.Context, repo *repository.Repository, plan *Plan) (
 	return t, err
 }
 
-// same tells whether the target topics still are those that were filled.
+// same tells whether the target topics still are those that were filled, and
+// hold all that was written: a log that now starts later than the restore began
+// has lost records, to retention or by DeleteRecords, that nobody would write
+// again.
 func (t *Targets) same(ctx context.Context, cluster *kafka.Cluster) (bool, error) {
 	names := make([]string, len(t.Topics))
 	for i := range t.Topics {
@@ -83,35 +64,76 @@ func (t *Targets) same(ctx context.Context, cluster *kafka.Cluster) (bool, error
 	if err != nil {
 		return false, err
 	}
+	var all []kafka.TopicPartition
 	for i := range t.Topics {
 		k, ok := there[t.Topics[i].Name]
 		if !ok || k.ID.String() != t.Topics[i].ID || len(k.Partitions) < len(t.Topics[i].Begin) {
 			return false, nil
 		}
+		for n := range t.Topics[i].Begin {
+			all = append(all, kafka.TopicPartition{Topic: k.Name, Partition: int32(n)})
+		}
+	}
+	starts, err := cluster.StartOffsets(ctx, all)
+	if err != nil {
+		return false, err
+	}
+	for i := range t.Topics {
+		for n, begin := range t.Topics[i].Begin {
+			if starts[kafka.TopicPartition{Topic: t.Topics[i].Name, Partition: int32(n)}].Offset > begin {
+				return false, nil
+			}
+		}
 	}
 	return true, nil
 }
 
-// hold is what topics are set to while they are loaded: nothing expires, is
-// compacted, recompressed, or refused for its time. Entries that the brokers
-// do not know are left out.
-var hold = map[string]string{
-	"retention.ms":                        "-1",
-	"retention.bytes":                     "-1",
-	"cleanup.policy":                      "delete",
-	"compression.type":                    "producer",
-	"message.timestamp.type":              "CreateTime",
-	"message.timestamp.before.max.ms":     "9223372036854775807",
-	"message.timestamp.after.max.ms":      "9223372036854775807",
-	"message.timestamp.difference.max.ms": "9223372036854775807",
+// CheckFilled makes sure that all that parts say they wrote is in the target
+// still: a *RecreatedError, or a *LostError.
+func CheckFilled(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, plan *Plan) error {
+	targets, err := readTargets(ctx, repo, plan)
+	if err != nil {
+		return fmt.Errorf("read the targets of the restore: %w", err)
+	}
+	same, err := targets.same(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return &RecreatedError{}
+	}
+	for i := range plan.Parts {
+		var r PartResult
+		if _, err := repo.ReadDocument(ctx, plan.object(doneName(i)), &r); err != nil {
+			return fmt.Errorf("part %d is not complete: %w", i+1, err)
+		}
+		all := make([]kafka.TopicPartition, len(r.Partitions))
+		for j, p := range r.Partitions {
+			all[j] = kafka.TopicPartition{Topic: p.Topic, Partition: p.Partition}
+		}
+		ends, err := cluster.EndOffsets(ctx, all)
+		if err != nil {
+			return err
+		}
+		for j, p := range r.Partitions {
+			if end, want := ends[all[j]].Offset, p.offset(p.Records); end < want {
+				return &LostError{Topic: p.Topic, Partition: p.Partition, End: end, Want: want}
+			}
+		}
+	}
+	return nil
 }
 
-// Entries of hold that not every broker knows: newEntries from Kafka 3.6 on,
-// oldEntries up to 3.9.
-var (
-	newEntries = []string{"message.timestamp.before.max.ms", "message.timestamp.after.max.ms"}
-	oldEntries = []string{"message.timestamp.difference.max.ms"}
-)
+// LostError says that the target cluster lost records that it had acknowledged.
+type LostError struct {
+	Topic     string
+	Partition int32
+	End, Want int64 // where the log ends, and where it ended
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("%s/%d: the log ends at offset %d, but records up to %d were restored and acknowledged: the target cluster lost them (an unclean leader election?)", e.Topic, e.Partition, e.End, e.Want)
+}
 
 // Prepare makes the target topics ready: it records what they are, creates
 // those that are missing, holds off what would get in the way of loading,
@@ -119,6 +141,9 @@ var (
 // goes on where an earlier attempt ended.
 func Prepare(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, plan *Plan) (*Targets, error) {
 	p := &preparer{cluster: cluster, repo: repo, plan: plan}
+	if err := p.ended(ctx); err != nil {
+		return nil, err
+	}
 	targets, err := readTargets(ctx, repo, plan)
 	if err != nil && !errors.Is(err, repository.ErrNotFound) {
 		return nil, err
@@ -136,7 +161,7 @@ func Prepare(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repos
 		if err != nil {
 			return nil, err
 		}
-		return targets, p.apply(ctx, holds, true)
+		return targets, p.apply(ctx, holds)
 	}
 	holds, err := p.holds(ctx)
 	if err != nil {
@@ -145,7 +170,7 @@ func Prepare(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repos
 	if err := p.create(ctx, holds); err != nil {
 		return nil, err
 	}
-	if err := p.apply(ctx, holds, false); err != nil {
+	if err := p.apply(ctx, holds); err != nil {
 		return nil, err
 	}
 	return p.fix(ctx, holds)
@@ -156,14 +181,13 @@ func Prepare(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repos
 type RecreatedError struct{}
 
 func (*RecreatedError) Error() string {
-	return "a target topic was deleted, or deleted and created again, since this restore began to fill it (start the restore again: it then begins anew)"
+	return "a target topic was deleted, deleted and created again, or emptied in part since this restore began to fill it (start the restore again: it then begins anew)"
 }
 
 type preparer struct {
 	cluster *kafka.Cluster
 	repo    *repository.Repository
 	plan    *Plan
-	known   map[string]bool // configuration entries the brokers know
 }
 
 func (p *preparer) names() []string {
@@ -172,44 +196,6 @@ func (p *preparer) names() []string {
 		names[i] = p.plan.Topics[i].Target
 	}
 	return names
-}
-
-// holds records what the topics are before anything is changed, or reads what
-// an earlier attempt recorded.
-func (p *preparer) holds(ctx context.Context) (*Holds, error) {
-	h := &Holds{}
-	_, err := p.repo.ReadDocument(ctx, p.plan.object("holds.json"), h)
-	if err == nil || !errors.Is(err, repository.ErrNotFound) {
-		return h, err
-	}
-	there, err := p.cluster.DescribeTopics(ctx, p.names())
-	if err != nil {
-		return nil, err
-	}
-	configs, err := p.cluster.TopicConfigs(ctx, slices.Sorted(maps.Keys(there)))
-	if err != nil {
-		return nil, err
-	}
-	h = &Holds{Format: formatHolds, Version: repository.FormatVersion}
-	for i := range p.plan.Topics {
-		t := &p.plan.Topics[i]
-		_, existed := there[t.Target]
-		held := HeldTopic{Name: t.Target, Existed: existed, Before: map[string]*string{}}
-		own := t.Config
-		if existed {
-			own = configs[t.Target].Dynamic()
-		}
-		for name, loading := range hold {
-			if value, set := own[name]; set && value != loading {
-				held.Before[name] = &value
-			} else if !set {
-				held.Before[name] = nil
-			}
-		}
-		h.Topics = append(h.Topics, held)
-	}
-	_, _, err = repository.AdoptDocument(ctx, p.repo, p.plan.object("holds.json"), h)
-	return h, err
 }
 
 // create creates the topics that are missing, held from the first moment: a
@@ -259,38 +245,6 @@ func (p *preparer) create(ctx context.Context, holds *Holds) error {
 	return err
 }
 
-// apply sets what is held. Without again topics that hold it already are left
-// as they are.
-func (p *preparer) apply(ctx context.Context, holds *Holds, again bool) error {
-	configs, err := p.cluster.TopicConfigs(ctx, p.names())
-	if err != nil {
-		return err
-	}
-	changes := map[string]map[string]*string{}
-	for i := range holds.Topics {
-		h := &holds.Topics[i]
-		now := configs[h.Name]
-		for name := range h.Before {
-			entry, known := now[name]
-			value := hold[name]
-			if !known || entry.Value == value && entry.Dynamic {
-				continue
-			}
-			if changes[h.Name] == nil {
-				changes[h.Name] = map[string]*string{}
-			}
-			changes[h.Name][name] = &value
-		}
-	}
-	if len(changes) == 0 {
-		return nil
-	}
-	if err := p.cluster.AlterTopicConfigs(ctx, changes); err != nil {
-		return err
-	}
-	return p.cluster.AwaitTopicConfigs(ctx, changes)
-}
-
 // fix takes a producer id and records where each partition begins.
 func (p *preparer) fix(ctx context.Context, holds *Holds) (*Targets, error) {
 	there, err := p.cluster.DescribeTopics(ctx, p.names())
@@ -331,54 +285,8 @@ func (p *preparer) fix(ctx context.Context, holds *Holds) (*Targets, error) {
 	return targets, err
 }
 
-// Release puts the topic configurations back to what was captured, and returns
-// what that brings as warnings. Where nothing was held it does nothing.
-func Release(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, plan *Plan) (warnings []string, err error) {
-	holds := &Holds{}
-	_, err = repo.ReadDocument(ctx, plan.object("holds.json"), holds)
-	if errors.Is(err, repository.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	names := make([]string, len(holds.Topics))
-	for i := range holds.Topics {
-		names[i] = holds.Topics[i].Name
-	}
-	there, err := cluster.DescribeTopics(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	configs, err := cluster.TopicConfigs(ctx, slices.Sorted(maps.Keys(there)))
-	if err != nil {
-		return nil, err
-	}
-	changes := map[string]map[string]*string{}
-	for i := range holds.Topics {
-		h := &holds.Topics[i]
-		for name, value := range h.Before {
-			if entry, known := configs[h.Name][name]; known && entry.Dynamic {
-				if value != nil && entry.Value == *value {
-					continue
-				}
-				if changes[h.Name] == nil {
-					changes[h.Name] = map[string]*string{}
-				}
-				changes[h.Name][name] = value
-			}
-		}
-	}
-	if len(changes) == 0 {
-		return nil, nil
-	}
-	if err := cluster.AlterTopicConfigs(ctx, changes); err != nil {
-		return nil, err
-	}
-	return retentionWarnings(ctx, cluster, plan)
-}
-
-// DeleteCreated deletes the topics that this restore created, and no others.
+// DeleteCreated deletes the topics that this restore created, and no others:
+// one that somebody else created since under the same name stays.
 func DeleteCreated(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, plan *Plan) (deleted int, err error) {
 	targets, err := readTargets(ctx, repo, plan)
 	if errors.Is(err, repository.ErrNotFound) {
@@ -387,10 +295,20 @@ func DeleteCreated(ctx context.Context, cluster *kafka.Cluster, repo *repository
 	if err != nil {
 		return 0, err
 	}
-	var names []string
+	created := map[string]string{} // name to id
 	for i := range targets.Topics {
-		if targets.Topics[i].Created {
-			names = append(names, targets.Topics[i].Name)
+		if t := &targets.Topics[i]; t.Created {
+			created[t.Name] = t.ID
+		}
+	}
+	there, err := cluster.DescribeTopics(ctx, slices.Sorted(maps.Keys(created)))
+	if err != nil {
+		return 0, err
+	}
+	var names []string
+	for name, t := range there {
+		if t.ID.String() == created[name] {
+			names = append(names, name)
 		}
 	}
 	return len(names), cluster.DeleteTopics(ctx, names)
