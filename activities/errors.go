@@ -70,6 +70,9 @@ func kindOf(err error) string {
 		unknown    *restore.UnknownBackupError
 		against    *restore.PlanError
 		recreated  *restore.RecreatedError
+		ended      *restore.EndedError
+		lost       *restore.LostError
+		beyond     *restore.BeyondError
 		noTopics   *backup.NoTopicsError
 		foreign    *transfer.ForeignWriteError
 		notOurs    *restore.NotOursError
@@ -98,8 +101,10 @@ func kindOf(err error) string {
 		return NotFound
 	case errors.As(err, &recreated):
 		return TopicRecreated
-	case errors.As(err, &foreign), errors.As(err, &notOurs):
+	case errors.As(err, &foreign), errors.As(err, &notOurs), errors.As(err, &beyond):
 		return ForeignWrite
+	case errors.As(err, &ended), errors.As(err, &lost), errors.Is(err, recordbatch.ErrTooLarge):
+		return Refused
 	case errors.As(err, &truncated):
 		return Truncated
 	case errors.As(err, &connect):

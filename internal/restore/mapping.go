@@ -62,7 +62,7 @@ func MakeMapping(ctx context.Context, repo *repository.Repository, plan *Plan, r
 		}
 	}
 	if m.Partitions != plan.Partitions {
-		return nil, "", fmt.Errorf("the results name %d target partitions, the plan %d", m.Partitions, plan.Partitions)
+		return nil, "", &repository.CorruptError{Key: plan.key, Detail: fmt.Sprintf("it plans %d target partitions, the results of its parts name %d", plan.Partitions, m.Partitions)}
 	}
 	key := plan.object("mapping.json")
 	_, _, err := repository.AdoptDocument(ctx, repo, key, m)

@@ -41,7 +41,7 @@ func (f *Filler) findPieces(ctx context.Context, targets *Targets, results []Par
 			}
 			rank := ranks[c.Index]
 			if want := recordbatch.Sequence(rank); b.BaseSequence() != want {
-				return fmt.Errorf("%s/%d: the restore's batch at offset %d has sequence %d instead of %d", r.Topic, r.Partition, b.BaseOffset(), b.BaseSequence(), want)
+				return &NotOursError{Topic: r.Topic, Partition: r.Partition, Offset: b.BaseOffset(), Detail: fmt.Sprintf("its sequence is %d instead of %d", b.BaseSequence(), want)}
 			}
 			if r.offset(rank) != b.BaseOffset() {
 				r.Pieces = append(r.Pieces, Piece{Rank: rank, Offset: b.BaseOffset()})
@@ -55,7 +55,7 @@ func (f *Filler) findPieces(ctx context.Context, targets *Targets, results []Par
 	}
 	for i, at := range mixed {
 		if r := &results[at]; ranks[i] != r.Records {
-			return fmt.Errorf("%s/%d: the log holds %d of the %d records that were restored", r.Topic, r.Partition, ranks[i], r.Records)
+			return &LostError{Topic: r.Topic, Partition: r.Partition, End: r.offset(ranks[i]), Want: r.offset(r.Records)}
 		}
 	}
 	return nil

@@ -71,7 +71,7 @@ func ReadPlan(ctx context.Context, repo *repository.Repository, key string) (*Pl
 		return nil, ref, fmt.Errorf("read the plan of the restore: %w", err)
 	}
 	if plan.Stream != StreamVersion {
-		return nil, ref, fmt.Errorf("the restore was planned by a version of kafka-backup that orders records in another way (stream version %d, this program has %d): finish it with that version, or restore into empty topics", plan.Stream, StreamVersion)
+		return nil, ref, fmt.Errorf("%w: the restore was planned by a version of kafka-backup that orders records in another way (stream version %d, this program has %d): finish it with that version, or restore into empty topics", repository.ErrVersion, plan.Stream, StreamVersion)
 	}
 	return plan, ref, nil
 }

@@ -266,7 +266,7 @@ func (p *preparer) fix(ctx context.Context, holds *Holds) (*Targets, error) {
 		h := &holds.Topics[i]
 		k, ok := there[h.Name]
 		if !ok {
-			return nil, fmt.Errorf("topic %s: it is not in the target cluster any more", h.Name)
+			return nil, fmt.Errorf("topic %s: it is not in the target cluster any more: %w", h.Name, kerr.UnknownTopicOrPartition)
 		}
 		t := TargetTopic{Name: h.Name, ID: k.ID.String(), Created: !h.Existed, Begin: make([]int64, len(k.Partitions))}
 		for j := range t.Begin {
