@@ -49,7 +49,7 @@ func TestKilledWorkers(t *testing.T) {
 // succeeded, and tells how many it killed.
 func (l *lane) harass(r *running, n int) (killed int) {
 	l.t.Helper()
-	for killed < n && !r.ended(time.Duration(l.random.Int64N(int64(duration)))) {
+	for killed < n && !r.ended(l.moment()) {
 		at := time.Since(r.began)
 		l.kill()
 		killed++
@@ -58,4 +58,15 @@ func (l *lane) harass(r *running, n int) (killed int) {
 	r.succeed(l)
 	l.t.Logf("%s: done after %s", l.made, r.took.Round(time.Millisecond))
 	return killed
+}
+
+// moment is how long to wait before a kill: often so little that the operation
+// is still being planned and its targets made, else anything up to a little
+// more than it takes, when it is being completed.
+func (l *lane) moment() time.Duration {
+	limit := duration + duration/3
+	if l.random.IntN(10) < 3 {
+		limit = duration / 4
+	}
+	return time.Duration(l.random.Int64N(int64(limit)))
 }
