@@ -110,10 +110,18 @@ type history struct {
 	bytes   int64         // of the history, as the server counts
 	largest int           // payload, in bytes
 	data    time.Duration // from the first moment that an activity moves data to the last
+	steps   []step        // in the order in which they ended
+}
+
+// step is one activity.
+type step struct {
+	name string
+	took time.Duration
 }
 
 func (b *bed) history(ctx context.Context, run client.WorkflowRun) (h history, err error) {
-	moving := map[int64]bool{} // by the event that scheduled the activity
+	names, began := map[int64]string{}, map[int64]time.Time{} // by the event that scheduled the activity
+	moves := func(scheduled int64) bool { return names[scheduled] == "CopyPart" || names[scheduled] == "RestorePart" }
 	var first, last time.Time
 	events := b.dialed.GetWorkflowHistory(ctx, run.GetID(), run.GetRunID(), false, enums.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
@@ -123,16 +131,21 @@ func (b *bed) history(ctx context.Context, run client.WorkflowRun) (h history, e
 		}
 		h.events++
 		if a := e.GetActivityTaskScheduledEventAttributes(); a != nil {
-			name := a.ActivityType.Name
-			moving[e.EventId] = name == "CopyPart" || name == "RestorePart"
+			names[e.EventId] = a.ActivityType.Name
 		}
-		if a := e.GetActivityTaskStartedEventAttributes(); a != nil && moving[a.ScheduledEventId] {
-			if t := e.EventTime.AsTime(); first.IsZero() || t.Before(first) {
+		if a := e.GetActivityTaskStartedEventAttributes(); a != nil {
+			t := e.EventTime.AsTime()
+			began[a.ScheduledEventId] = t
+			if moves(a.ScheduledEventId) && (first.IsZero() || t.Before(first)) {
 				first = t
 			}
 		}
-		if a := e.GetActivityTaskCompletedEventAttributes(); a != nil && moving[a.ScheduledEventId] {
-			last = e.EventTime.AsTime()
+		if a := e.GetActivityTaskCompletedEventAttributes(); a != nil {
+			t := e.EventTime.AsTime()
+			h.steps = append(h.steps, step{names[a.ScheduledEventId], t.Sub(began[a.ScheduledEventId])})
+			if moves(a.ScheduledEventId) {
+				last = t
+			}
 		}
 		err = proxy.VisitPayloads(ctx, e, proxy.VisitPayloadsOptions{Visitor: func(_ *proxy.VisitPayloadsContext, all []*common.Payload) ([]*common.Payload, error) {
 			for _, p := range all {

@@ -77,6 +77,9 @@ func (b *bed) row(ctx context.Context, name string, m measured) error {
 	if err != nil {
 		return err
 	}
+	for _, s := range h.steps {
+		fmt.Fprintf(os.Stderr, "bench: %s: %s took %.2fs\n", name, s.name, s.took.Seconds())
+	}
 	fmt.Printf("| %-17s | %5.1fs | %10.1fs | %6.1f | %5d MB | %6d | %4d KB | %12.1f KB |\n",
 		name, m.whole.Seconds(), m.data.Seconds(), m.cpu.Seconds(), m.peak/1e6, h.events, h.bytes>>10, float64(h.largest)/1024)
 	return nil
