@@ -68,7 +68,18 @@ func Continuous(ctx workflow.Context, req ContinuousRequest) (report ContinuousR
 	}
 	o.StartedAt = c.StartedAt
 	c.shown()
-	c.measure(ctx)
+	measuring, stop := workflow.WithCancel(ctx)
+	defer stop()
+	workflow.Go(measuring, func(ctx workflow.Context) {
+		// Often enough to see it grow, and not so often that history is full of it.
+		every := min(max(c.interval/5, 5*time.Second), time.Minute)
+		for ctx.Err() == nil {
+			of := c.Last.BackupID
+			c.measure(ctx)
+			// An error here is the end of ctx.
+			_, _ = workflow.AwaitWithTimeout(ctx, every, func() bool { return c.Last.BackupID != of })
+		}
+	})
 	for begun := 0; ; begun++ {
 		if begun == runCheckpoints || begun > 0 && workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
 			if err := o.gate(ctx); err != nil {
@@ -217,15 +228,6 @@ func (c *continuous) follow(ctx workflow.Context, req activities.BackupRequest, 
 		until = due
 	}
 	at = due
-	measuring, stop := workflow.WithCancel(ctx)
-	defer stop()
-	workflow.Go(measuring, func(ctx workflow.Context) {
-		// Often enough to see it grow, and not so often that history is full of it.
-		every := min(max(c.interval/5, 5*time.Second), time.Minute)
-		for workflow.Sleep(ctx, every) == nil {
-			c.measure(ctx)
-		}
-	})
 	err = c.eachPart(ctx, plan.Parts, req.Options.MaxConcurrentParts, func(ctx workflow.Context, part int) workflow.Future {
 		f := workflow.ExecuteActivity(follows(ctx, part, plan.Parts), a.FollowPart, req, plan, part, until)
 		workflow.Go(ctx, func(ctx workflow.Context) {

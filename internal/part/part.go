@@ -11,8 +11,8 @@ package part
 const MaxParts = 200
 
 // minBytes is the size below which more parts bring nothing: one part keeps a
-// worker's cores and wires busy by itself.
-const minBytes = 1 << 30
+// worker's cores and wires busy by itself, for about a second.
+const minBytes = 256 << 20
 
 // Limits say how large a part may be.
 type Limits struct {

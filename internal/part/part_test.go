@@ -46,6 +46,11 @@ func TestCutKeepsLimits(t *testing.T) {
 	if got := Cut(sizes, Limits{MaxBytes: 8 * gib, MaxPartitions: 4, Concurrent: 2}); len(got) != 16 {
 		t.Errorf("64 partitions in parts of 4: %d parts", len(got))
 	}
+	// A gigabyte is enough for two workers with two parts each.
+	small := []int64{gib / 8, gib / 8, gib / 8, gib / 8, gib / 8, gib / 8, gib / 8, gib / 8}
+	if got := Cut(small, Limits{MaxBytes: 4 * gib, MaxPartitions: 500, Concurrent: 4}); len(got) != 4 {
+		t.Errorf("1 GiB in 8 partitions: %d parts", len(got))
+	}
 	if got := Cut(sizes[:1], Limits{MaxBytes: 1, MaxPartitions: 1, Concurrent: 4}); !slices.Equal(got, []int{1}) {
 		t.Errorf("one partition: %v", got)
 	}
