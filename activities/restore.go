@@ -38,6 +38,10 @@ type RestorePlan struct {
 	// Warnings are what a person should know before it is carried out.
 	Warnings []string `json:"warnings,omitempty"`
 	Proposal Proposal `json:"proposal"` // as it is put to an approver
+	// TopicNames and GroupNames are the first names of what is written to, at
+	// most [MaxProposalRows] of each.
+	TopicNames []string `json:"topic_names,omitempty"`
+	GroupNames []string `json:"group_names,omitempty"`
 }
 
 // RestoreReport is what a restore did.
@@ -149,6 +153,10 @@ func summary(plan *restore.Plan) RestorePlan {
 			s.Create++
 		}
 	}
+	for i := range plan.Topics[:min(len(plan.Topics), MaxProposalRows)] {
+		s.TopicNames = append(s.TopicNames, plan.Topics[i].Target)
+	}
+	s.GroupNames = plan.Groups[:min(len(plan.Groups), MaxProposalRows)]
 	s.Proposal = s.proposal(plan)
 	return s
 }
@@ -165,7 +173,7 @@ func (s *RestorePlan) proposal(plan *restore.Plan) Proposal {
 			{"Partitions", render.Count(s.Total.Partitions)}, {"Records", render.Count(s.Total.Records)}, {"Bytes", render.Bytes(s.Total.Bytes)},
 		},
 	}
-	topics := Table{Name: "Topics", Header: []string{"In the backup", "In the target", "", "Partitions", "Records", "Bytes"}}
+	topics := Table{Name: "Topics", Header: []string{"In the backup", "In the target", "State", "Partitions", "Records", "Bytes"}}
 	for i := range plan.Topics {
 		t := &plan.Topics[i]
 		what := "to be created"

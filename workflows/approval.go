@@ -307,15 +307,35 @@ func samePerson(a, b string) bool {
 // short is the beginning of a digest, enough to name it by.
 func short(digest string) string { return digest[:min(len(digest), 12)] }
 
-// write writes the question as Markdown, with how to answer it.
+// write writes the question as Markdown: what it is about, how to answer it or
+// what the answer was, and then the plan.
 func (q *Question) write(b *strings.Builder) {
 	p := &q.Plan
-	fmt.Fprintf(b, "**Plan %s**: %s\n\n", short(p.Digest), p.Summary)
+	fmt.Fprintf(b, "**Plan %s**: %s\n\n", short(p.Digest), cell(p.Summary))
+	if d := q.Decision; d != nil {
+		fmt.Fprintf(b, "**%s** %s at %s. %s\n\n", d.Outcome, by(d.By), d.At.UTC().Format(time.RFC3339), cell(d.Reason))
+	} else {
+		who := "Anybody"
+		if len(q.Approvers) > 0 {
+			who = strings.Join(q.Approvers, ", ")
+		}
+		if q.FourEyes {
+			who += ", but not " + orSomebody(q.Requester) + ", who asked for it,"
+		}
+		fmt.Fprintf(b, "**Waiting for approval** until %s, then: %s. %s may send the signal `approve` or `reject` with\n\n"+
+			"    {\"by\": \"your name\", \"plan\": \"%s\", \"reason\": \"why\"}\n\n", q.Until.UTC().Format(time.RFC3339), q.Timeout, cell(who), short(p.Digest))
+	}
+	for _, r := range q.Refused {
+		fmt.Fprintf(b, "- %s\n", cell(r))
+	}
+	for _, w := range p.Warnings {
+		fmt.Fprintf(b, "- Warning: %s\n", cell(w))
+	}
 	for _, f := range p.Facts {
 		fmt.Fprintf(b, "- %s: %s\n", cell(f.Name), cell(f.Value))
 	}
 	for _, t := range p.Tables {
-		fmt.Fprintf(b, "\n%s\n\n| %s |\n|%s\n", cell(t.Name), strings.Join(cells(t.Header), " | "), strings.Repeat("---|", len(t.Header)))
+		fmt.Fprintf(b, "\n**%s**\n\n| %s |\n|%s\n", cell(t.Name), strings.Join(cells(t.Header), " | "), strings.Repeat("---|", len(t.Header)))
 		for _, row := range t.Rows {
 			fmt.Fprintf(b, "| %s |\n", strings.Join(cells(row), " | "))
 		}
@@ -323,26 +343,7 @@ func (q *Question) write(b *strings.Builder) {
 			fmt.Fprintf(b, "\nand %d more; all are in `%s`\n", t.More, p.Key)
 		}
 	}
-	for _, w := range p.Warnings {
-		fmt.Fprintf(b, "\n- Warning: %s\n", cell(w))
-	}
 	b.WriteString("\n")
-	if d := q.Decision; d != nil {
-		fmt.Fprintf(b, "**%s** %s at %s. %s\n\n", d.Outcome, by(d.By), d.At.UTC().Format(time.RFC3339), cell(d.Reason))
-		return
-	}
-	who := "Anybody"
-	if len(q.Approvers) > 0 {
-		who = strings.Join(q.Approvers, ", ")
-	}
-	if q.FourEyes {
-		who += " except " + orSomebody(q.Requester) + ", who asked for it,"
-	}
-	fmt.Fprintf(b, "**Waiting for approval** until %s, then %s. %s may send the signal `approve` or `reject` with\n\n"+
-		"    {\"by\": \"your name\", \"plan\": \"%s\", \"reason\": \"why\"}\n\n", q.Until.UTC().Format(time.RFC3339), q.Timeout, cell(who), short(p.Digest))
-	for _, r := range q.Refused {
-		fmt.Fprintf(b, "- %s\n", cell(r))
-	}
 }
 
 func by(name string) string {

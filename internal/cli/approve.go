@@ -145,7 +145,7 @@ func questionText(id string, q *workflows.Question) string {
 	fmt.Fprintf(&b, "Waiting for approval until %s, then: %s\n", render.Time(q.Until), q.Timeout)
 	writePlan(&b, q)
 	digest := shortDigest(q.Plan.Digest)
-	fmt.Fprintf(&b, "Approve it with `kafka-backup approve %s --plan %s --reason WHY`, or reject it with `kafka-backup reject %s --reason WHY`.",
+	fmt.Fprintf(&b, "\nApprove it with `kafka-backup approve %s --plan %s --reason WHY`, or reject it with `kafka-backup reject %s --reason WHY`.",
 		quote(id), digest, quote(id))
 	return b.String()
 }

@@ -145,6 +145,13 @@ func Run(ctx context.Context, dir string) (*Rig, error) {
 // Address is host:port of the Temporal server; a restart keeps it.
 func (r *Rig) Address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) }
 
+// UI is the base URL of the Temporal Web UI; a restart may change it.
+func (r *Rig) UI() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.server.UI
+}
+
 // KillServer ends the Temporal server with SIGKILL and waits until it is gone.
 func (r *Rig) KillServer() error {
 	r.mu.Lock()
