@@ -176,6 +176,9 @@ func (p *program) scheduleTrigger(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
+		if err := nextSecond(ctx, before); err != nil {
+			return err
+		}
 		if err := h.Trigger(ctx, client.ScheduleTriggerOptions{Overlap: policy}); err != nil {
 			return err
 		}
@@ -200,12 +203,35 @@ func (p *program) scheduleTrigger(c *cli.Context) error {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
+				if len(before.Info.RunningWorkflows) == 0 {
+					return fmt.Errorf("schedule %s was triggered, but no run has begun; if somebody else triggered it at the same moment, trigger it again", h.GetID())
+				}
 				p.say("Schedule %s was triggered; its run begins when the one before it is finished.", h.GetID())
 				return nil
 			case <-time.After(200 * time.Millisecond):
 			}
 		}
 	})
+}
+
+// nextSecond waits until the second in which the schedule's last run began is
+// over: the service names runs by the second, and starts no second one of the
+// same name.
+func nextSecond(ctx context.Context, d *client.ScheduleDescription) error {
+	if len(d.Info.RecentActions) == 0 {
+		return nil
+	}
+	last := d.Info.RecentActions[len(d.Info.RecentActions)-1].ScheduleTime
+	wait := time.Until(last.Truncate(time.Second).Add(time.Second))
+	if wait <= 0 || wait > time.Second {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(wait):
+		return nil
+	}
 }
 
 // triggerTimeout is how long a triggered run is waited for.
