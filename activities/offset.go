@@ -43,7 +43,7 @@ type OffsetRequest struct {
 	// are refused.
 	WaitInactive time.Duration `json:"wait_inactive,omitempty"`
 	// MaxConcurrent is how many requests are in flight; 0 means 100. MaxRetries
-	// is how often a partition is tried again; nil means 10.
+	// is how often a partition is tried again; nil means 20.
 	MaxConcurrent int  `json:"max_concurrent,omitempty"`
 	MaxRetries    *int `json:"max_retries,omitempty"`
 }
@@ -121,7 +121,7 @@ type Offsets struct{}
 // is for best effort; groups with active members only when refuseActive.
 func (*Offsets) PlanOffsets(ctx context.Context, req OffsetRequest, number int, refuseActive bool) (OffsetPlan, error) {
 	return step(ctx, true, func(ctx context.Context) (OffsetPlan, error) {
-		cluster, repo, done, err := open(ctx, req.Target, req.Storage, repository.Open)
+		cluster, repo, done, err := openOffsets(ctx, req.Target, req.Storage, repository.Open)
 		if err != nil {
 			return OffsetPlan{}, err
 		}
@@ -207,7 +207,7 @@ func place(offset int64) string {
 
 // run opens what an operation on offsets needs, and reads its plan.
 func (r *OffsetRequest) run(ctx context.Context, plan OffsetPlan) (*offsets.Run, func(), error) {
-	cluster, repo, done, err := open(ctx, r.Target, r.Storage, repository.Open)
+	cluster, repo, done, err := openOffsets(ctx, r.Target, r.Storage, repository.Open)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -358,7 +358,7 @@ func (*Offsets) ReportOffsets(ctx context.Context, req OffsetRequest, plan Offse
 // TakeSnapshot takes a snapshot of the offsets of groups.
 func (*Offsets) TakeSnapshot(ctx context.Context, req SnapshotRequest, at time.Time) (SnapshotReport, error) {
 	return step(ctx, true, func(ctx context.Context) (SnapshotReport, error) {
-		cluster, repo, done, err := open(ctx, req.Target, req.Storage, repository.OpenOrCreate)
+		cluster, repo, done, err := openOffsets(ctx, req.Target, req.Storage, repository.OpenOrCreate)
 		if err != nil {
 			return SnapshotReport{}, err
 		}

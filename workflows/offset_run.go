@@ -164,7 +164,7 @@ func (r *offsetRun) request() activities.OffsetRequest {
 
 func (r *offsetRun) rounds() int {
 	if r.req.MaxRetries == nil {
-		return offsets.Rounds(10)
+		return offsets.Rounds(20)
 	}
 	return offsets.Rounds(*r.req.MaxRetries)
 }

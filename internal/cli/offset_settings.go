@@ -74,7 +74,7 @@ func setFlags() []cli.Flag {
 func retryFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "max-concurrent", Usage: "Requests in flight at the same time.", Value: 100, Category: inOperation},
-		&cli.IntFlag{Name: "max-retries", Usage: "How often a partition whose error is transient is tried again.", Value: 10, Category: inOperation},
+		&cli.IntFlag{Name: "max-retries", Usage: "How often a partition whose error is transient is tried again.", Value: 20, Category: inOperation},
 	}
 }
 

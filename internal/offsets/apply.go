@@ -11,8 +11,11 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 )
 
@@ -43,6 +46,18 @@ type Failure struct {
 
 func failure(group string, c Change, err error) Failure {
 	return Failure{Group: group, Change: c, Code: Code(err), Error: err.Error()}
+}
+
+// Connect connects to a cluster whose offsets are to be set. The client tries
+// no commit again by itself: it would try the whole request for the sake of one
+// partition, and hide that it does.
+func Connect(ctx context.Context, cfg config.Cluster) (*kafka.Cluster, error) {
+	return kafka.Connect(ctx, cfg, kgo.RetryTimeoutFn(func(key int16) time.Duration {
+		if key == kmsg.OffsetCommit.Int16() || key == kmsg.OffsetDelete.Int16() {
+			return time.Nanosecond
+		}
+		return 30 * time.Second
+	}))
 }
 
 // Applier makes changes: many partitions of a group in a request, several
