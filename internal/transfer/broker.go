@@ -51,8 +51,8 @@ func gone(err error) bool {
 }
 
 // partitionLeaders asks for the leaders of topics; kgo's cache is not used,
-// since it is asked when the cache was wrong. Passing trouble is not an error:
-// the topics are then missing from the answer.
+// since it is asked when the cache was wrong. The only error is that ctx ended:
+// any other is every topic's, whose leader is then not known.
 func partitionLeaders(ctx context.Context, cl *kgo.Client, topics map[string]struct{}) (leaderMap, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	for name := range topics {
@@ -60,11 +60,14 @@ func partitionLeaders(ctx context.Context, cl *kgo.Client, topics map[string]str
 		t.Topic = kmsg.StringPtr(name)
 		req.Topics = append(req.Topics, t)
 	}
+	m := make(leaderMap, len(topics))
 	resp, err := req.RequestWith(ctx, cl)
 	if err != nil {
-		return leaderMap{}, ctx.Err()
+		for name := range topics {
+			m[name] = topicLeaders{err: err}
+		}
+		return m, ctx.Err()
 	}
-	m := make(leaderMap, len(resp.Topics))
 	for _, t := range resp.Topics {
 		if t.Topic == nil {
 			continue

@@ -92,7 +92,8 @@ type FetchOptions struct {
 	MaxPartitions int
 	// StallTimeout is how long a partition may go on answering with errors,
 	// or with nothing although its end is not reached, before Fetch gives up
-	// with a [StallError]. Default 2 minutes.
+	// with a [StallError]. The time before its turn comes does not count.
+	// Default 2 minutes.
 	StallTimeout time.Duration
 	// Compacted tells whether a topic is compacted. It is asked when a leader
 	// goes on answering with nothing although the end is not reached: only
@@ -139,7 +140,7 @@ func Fetch(ctx context.Context, cl *kgo.Client, partitions []FetchPartition, opt
 	var begin []*fetchState
 	for i, p := range partitions {
 		if p.Next < p.End {
-			begin = append(begin, &fetchState{FetchPartition: p, index: i, epoch: p.LeaderEpoch, progress: time.Now()})
+			begin = append(begin, &fetchState{FetchPartition: p, index: i, epoch: p.LeaderEpoch})
 		}
 	}
 	if len(begin) == 0 {

@@ -36,11 +36,11 @@ type laneKey struct {
 // time: the router, or the lane it was routed to.
 type fetchState struct {
 	FetchPartition
-	index    int
-	epoch    int32
-	progress time.Time // when it last moved on
-	lastErr  error
-	empty    int // unthrottled answers without any batch, asked for alone, in a row
+	index   int
+	epoch   int32
+	since   time.Time // when it first failed to move on; zero: it moved the last time
+	lastErr error
+	empty   int // unthrottled answers without any batch, asked for alone, in a row
 }
 
 // fetchLane asks one broker for its partitions, one request at a time.
@@ -119,8 +119,12 @@ func (f *fetcher) route(ctx context.Context, g *errgroup.Group, pending []*fetch
 	}
 }
 
+// stalled notes that a partition did not move on.
 func (f *fetcher) stalled(s *fetchState) error {
-	if d := time.Since(s.progress); d > f.opts.StallTimeout {
+	if s.since.IsZero() {
+		s.since = time.Now()
+	}
+	if d := time.Since(s.since); d > f.opts.StallTimeout {
 		if gone(s.lastErr) {
 			return &PartitionError{"fetch", s.Topic, s.Partition, s.Next, s.lastErr, "the topic was deleted meanwhile"}
 		}
@@ -184,7 +188,7 @@ func (l *fetchLane) ask(ctx context.Context) error {
 	}
 	byID := resp.Version >= 13
 	var starved, fed, strays []*fetchState
-	bytes := 0
+	bytes, moved := 0, false
 	for _, s := range asked {
 		key := partitionKey{topic: s.Topic, partition: s.Partition}
 		if byID {
@@ -197,11 +201,8 @@ func (l *fetchLane) ask(ctx context.Context) error {
 		}
 		bytes += n
 		if s.Next != before {
-			s.progress, s.lastErr, s.empty = time.Now(), nil, 0
-		} else if l.opts.Follow && fate == stays {
-			s.progress, s.lastErr = time.Now(), nil
-		} else if err := l.stalled(s); err != nil {
-			return err
+			s.since, s.lastErr, s.empty = time.Time{}, nil, 0
+			moved = true
 		}
 		switch {
 		case s.Next >= s.End:
@@ -214,6 +215,18 @@ func (l *fetchLane) ask(ctx context.Context) error {
 			starved = append(starved, s)
 		default:
 			fed = append(fed, s)
+		}
+	}
+	for _, s := range strays {
+		if err := l.stalled(s); err != nil {
+			return err
+		}
+	}
+	for _, s := range starved {
+		if moved || l.opts.Follow {
+			s.since = time.Time{} // others took up the answer, or there is nothing to wait for
+		} else if err := l.stalled(s); err != nil {
+			return err
 		}
 	}
 	waiting := l.todo[len(asked):]
@@ -281,11 +294,15 @@ func (l *fetchLane) release(ctx context.Context, strays []*fetchState) error {
 	for _, s := range strays {
 		telemetry.Retried(ctx, "fetch", s.Topic, s.Partition, s.lastErr)
 	}
-	select {
-	case l.stray <- strays:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case l.stray <- strays:
+			return nil
+		case s := <-l.in: // the router may be waiting to send these first
+			l.todo = append(l.todo, s...)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
@@ -299,8 +316,8 @@ const (
 // take handles one partition's answer and returns the bytes handed on.
 func (l *fetchLane) take(ctx context.Context, s *fetchState, a *kmsg.FetchResponseTopicPartition, alone, throttled bool) (fate, int, error) {
 	if a == nil {
-		s.lastErr = errors.New("the broker's answer leaves the partition out")
-		return lost, 0, nil
+		s.lastErr = errors.New("the broker's answer leaves the partition out") // it may be full
+		return stays, 0, nil
 	}
 	if err := kerr.ErrorForCode(a.ErrorCode); err != nil {
 		s.lastErr = err
@@ -314,6 +331,7 @@ func (l *fetchLane) take(ctx context.Context, s *fetchState, a *kmsg.FetchRespon
 		}
 		return lost, 0, nil
 	}
+	s.lastErr = nil
 	if d := a.DivergingEpoch; d.EndOffset >= 0 && d.Epoch >= 0 {
 		return lost, 0, &TruncatedError{Topic: s.Topic, Partition: s.Partition, Read: s.Next, Epoch: s.epoch, Diverged: d.EndOffset}
 	}

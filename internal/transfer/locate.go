@@ -27,8 +27,12 @@ type located struct {
 }
 
 // locate asks the leader how far the restore is on a partition, until it
-// answers or the partition has stalled.
-func (p *producer) locate(ctx context.Context, t *ProducePartition, progress time.Time) (position, error) {
+// answers or the partition, which got on no more since the time given (zero:
+// it does), has stalled.
+func (p *producer) locate(ctx context.Context, t *ProducePartition, since time.Time) (position, error) {
+	if since.IsZero() {
+		since = time.Now()
+	}
 	for {
 		a, err := p.locator.ask(ctx, t)
 		if err != nil {
@@ -53,7 +57,7 @@ func (p *producer) locate(ctx context.Context, t *ProducePartition, progress tim
 			refused.Op, refused.Offset = "produce", -1
 			return position{}, refused
 		}
-		if d := time.Since(progress); d > p.opts.StallTimeout {
+		if d := time.Since(since); d > p.opts.StallTimeout {
 			if gone(a.err) {
 				return position{}, &PartitionError{"produce", t.Topic, t.Partition, -1, a.err, "the target topic was deleted meanwhile"}
 			}
@@ -235,6 +239,23 @@ func (l *locator) highWatermarks(ctx context.Context, broker int32, qs []questio
 	return m, nil
 }
 
+// knows asks a broker whether it knows a request.
+func (l *locator) knows(ctx context.Context, broker int32, key kmsg.Key) (bool, error) {
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "kafka-backup", "1"
+	r, err := l.cl.Broker(int(broker)).Request(ctx, req)
+	if err != nil {
+		return false, err
+	}
+	resp := r.(*kmsg.ApiVersionsResponse)
+	for _, k := range resp.ApiKeys {
+		if k.ApiKey == key.Int16() {
+			return true, nil
+		}
+	}
+	return false, kerr.ErrorForCode(resp.ErrorCode)
+}
+
 // producers asks for the last sequence of the restore's producer id
 // (DescribeProducers, KIP-664). A broker that does not know the request
 // answers nothing, and the high watermark decides.
@@ -254,10 +275,10 @@ func (l *locator) producers(ctx context.Context, broker int32, qs []question) (m
 	}
 	m := make(map[partitionKey]located, len(qs))
 	r, err := l.cl.Broker(int(broker)).Request(ctx, req)
-	if errors.Is(err, kerr.UnsupportedVersion) || errors.Is(err, kgo.ErrClientClosed) && ctx.Err() == nil {
-		return m, nil
-	}
 	if err != nil {
+		if known, verr := l.knows(ctx, broker, kmsg.DescribeProducers); verr == nil && !known {
+			return m, nil
+		}
 		return nil, err
 	}
 	for _, t := range r.(*kmsg.DescribeProducersResponse).Topics {

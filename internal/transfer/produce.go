@@ -189,10 +189,11 @@ func (p *producer) partition(ctx context.Context, index int, t *ProducePartition
 	if err != nil {
 		return err
 	}
-	progress, rank, doubted := time.Now(), int64(-1), false
+	var since time.Time // it has not got on; zero: it has
+	rank, doubted := int64(-1), false
 	for {
 		// Where is the log? Asked first, and again after every doubt.
-		at, err := p.locate(ctx, t, progress)
+		at, err := p.locate(ctx, t, since)
 		if err != nil {
 			return err
 		}
@@ -200,7 +201,7 @@ func (p *producer) partition(ctx context.Context, index int, t *ProducePartition
 			telemetry.Realigned(ctx, t.Topic, t.Partition, at.rank)
 		}
 		if at.rank != rank {
-			rank, progress = at.rank, time.Now()
+			rank, since = at.rank, time.Time{}
 		}
 		p.on(Acked{Index: index, Rank: rank})
 		if err := stream.Seek(ctx, rank); err != nil {
@@ -209,9 +210,10 @@ func (p *producer) partition(ctx context.Context, index int, t *ProducePartition
 		before := rank
 		rank, err = p.send(ctx, index, t, stream, at)
 		if rank != before {
-			progress = time.Now()
+			since = time.Time{}
 		}
 		var d *doubtError
+		var why error
 		doubted = false
 		switch {
 		case err == nil:
@@ -226,11 +228,15 @@ func (p *producer) partition(ctx context.Context, index int, t *ProducePartition
 		case errors.As(err, &d):
 			doubted = true
 			telemetry.Retried(ctx, "produce", t.Topic, t.Partition, d.err)
-			if since := time.Since(progress); since > p.opts.StallTimeout {
-				return &StallError{Op: "produce", Topic: t.Topic, Partition: t.Partition, Offset: t.Begin + rank, End: -1, For: since, Err: d.err}
-			}
+			why = d.err
 		default:
 			return err
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if d := time.Since(since); d > p.opts.StallTimeout {
+			return &StallError{Op: "produce", Topic: t.Topic, Partition: t.Partition, Offset: t.Begin + rank, End: -1, For: d, Err: why}
 		}
 		if err := pause(ctx, retryPause/4); err != nil {
 			return err
@@ -356,7 +362,7 @@ func (p *producer) judge(t *ProducePartition, a produced, expected int64) (verdi
 // settled tells whether the partition's high watermark shows every record of
 // the stream, so that not even the loss of the leader can undo it.
 func (p *producer) settled(ctx context.Context, t *ProducePartition, total int64) (bool, error) {
-	at, err := p.locate(ctx, t, time.Now())
+	at, err := p.locate(ctx, t, time.Time{})
 	if err != nil {
 		return false, err
 	}
