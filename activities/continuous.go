@@ -5,8 +5,11 @@ import (
 	"sync"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/kafka-backup/kafka-backup/internal/backup"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 )
 
 // FollowQueue is the task queue for activities that follow topics. They take
@@ -39,11 +42,36 @@ type Continuous struct {
 }
 
 // FollowPart is CopyPart that goes on with what is written after the plan,
-// until the time given.
-func (*Continuous) FollowPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int, until time.Time) (Amount, error) {
+// until the time given. since is the recovery point as it is now.
+func (*Continuous) FollowPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int, until, since time.Time) (Amount, error) {
 	return transferring(ctx, func(ctx context.Context, report func(Watermark)) (Amount, error) {
+		if part == 0 {
+			defer aging(activity.GetInfo(ctx).WorkflowExecution.ID, since)()
+		}
 		return copyPart(ctx, req, plan, part, until, report)
 	})
+}
+
+// aging shows, as a metric, how old a recovery point is, until the function
+// that it returns is called.
+func aging(workflowID string, since time.Time) (stop func()) {
+	set, done := telemetry.RecoveryPoint(workflowID)
+	set(time.Since(since))
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		t := time.NewTicker(time.Second)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				set(time.Since(since))
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() { close(quit); <-ended; done() }
 }
 
 // MeasureLag counts what is in the source and not in a backup.

@@ -228,8 +228,12 @@ func (c *continuous) follow(ctx workflow.Context, req activities.BackupRequest, 
 		until = due
 	}
 	at = due
+	since := c.Last.At
+	if since.IsZero() {
+		since = c.StartedAt
+	}
 	err = c.eachPart(ctx, plan.Parts, req.Options.MaxConcurrentParts, func(ctx workflow.Context, part int) workflow.Future {
-		f := workflow.ExecuteActivity(follows(ctx, part, plan.Parts), a.FollowPart, req, plan, part, until)
+		f := workflow.ExecuteActivity(follows(ctx, part, plan.Parts), a.FollowPart, req, plan, part, until, since)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			if f.Get(ctx, nil) == nil && workflow.Now(ctx).Before(at) {
 				at = workflow.Now(ctx)

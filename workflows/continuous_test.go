@@ -47,7 +47,7 @@ func newStream(t *testing.T) *stream {
 		s.ids, s.previous = append(s.ids, req.BackupID), append(s.previous, req.Previous)
 		return activities.BackupPlan{Digest: digestA, Parts: s.parts}, s.fail[len(s.ids)]
 	}).Maybe()
-	s.OnActivity("FollowPart", any, any, any, any, any).Return(func(_ context.Context, _ activities.BackupRequest, _ activities.BackupPlan, _ int, until time.Time) (activities.Amount, error) {
+	s.OnActivity("FollowPart", any, any, any, any, any, any).Return(func(_ context.Context, _ activities.BackupRequest, _ activities.BackupPlan, _ int, until, _ time.Time) (activities.Amount, error) {
 		s.until = append(s.until, until)
 		return activities.Amount{Records: 1}, nil
 	}).After(time.Second).Maybe()
