@@ -6,8 +6,9 @@ MODULE  := github.com/kafka-backup/kafka-backup
 LDFLAGS := -s -w $(if $(VERSION),-X $(MODULE)/internal/version.number=$(VERSION))
 GO      ?= go
 KAFKA   ?= fake
+WORKFLOWCHECK := v0.6.0
 
-.PHONY: build build-product server unit test crash demo demo-stop lint fmt clean
+.PHONY: build build-product server unit test crash demo demo-stop lint histories fmt clean
 
 build: build-product server ## the commands, into bin/
 
@@ -44,6 +45,10 @@ lint:
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$bad" ]; then echo "gofmt needed:"; echo "$$bad"; exit 1; fi
 	$(GO) vet ./...
 	cd deploy/server && $(GO) vet ./...
+	$(GO) run go.temporal.io/sdk/contrib/tools/workflowcheck@$(WORKFLOWCHECK) -config workflowcheck.config.yaml ./workflows/...
+
+histories: server ## record the workflow histories that the tests replay anew (see docs/CONTRIBUTING.md)
+	$(GO) test -count=1 ./workflows -run TestHistoriesReplay -record
 
 fmt:
 	gofmt -w $$(git ls-files '*.go')
