@@ -198,12 +198,15 @@ func (p prunePlan) Text(w io.Writer) error {
 	}
 	drops := len(p.Drops())
 	if p.Nothing() {
-		_, err := fmt.Fprintf(w, "All %s stay, and nothing else is to be removed.\n", render.Number(len(p.Backups), "backup"))
+		_, err := fmt.Fprintf(w, "Every backup stays (%d), and nothing else is to be removed.\n", len(p.Backups))
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%d of %s and %s go; %s in %s are freed. Nothing has been changed: --execute does it.\n",
-		drops, render.Number(len(p.Backups), "backup"), render.Number(len(p.Abandoned), "unfinished one"),
-		render.Bytes(p.Freed.Bytes), render.Number(p.Freed.Objects, "object"))
+	goes := fmt.Sprintf("Backups that go: %d of %d", drops, len(p.Backups))
+	if n := len(p.Abandoned); n > 0 {
+		goes += ", and " + render.Number(n, "unfinished one")
+	}
+	_, err := fmt.Fprintf(w, "%s. That frees %s in %s. Nothing has been changed: --execute does it.\n",
+		goes, render.Bytes(p.Freed.Bytes), render.Number(p.Freed.Objects, "object"))
 	return err
 }
 
@@ -251,12 +254,17 @@ func (r pruneReport) Text(w io.Writer) error {
 	if freed == "" {
 		freed = "nothing"
 	}
+	abandoned := ""
+	if r.Abandoned > 0 {
+		abandoned = render.Number(r.Abandoned, "unfinished backup")
+	}
 	left := ""
 	if r.Left > 0 {
 		left = render.Number(r.Left, "backup") + " that are gone have segments that others use, or that are locked"
 	}
 	err := render.Fields(w,
-		"Dropped", render.Number(r.Dropped, "backup")+", "+render.Number(r.Abandoned, "unfinished one"),
+		"Dropped", render.Number(r.Dropped, "backup"),
+		"Given up", abandoned,
 		"Kept", render.Number(r.Keep, "backup"),
 		"Freed", freed,
 		"Locked by the store", locked,
