@@ -41,6 +41,8 @@ type fakeService struct {
 	status   enumspb.WorkflowExecutionStatus
 	typeName string
 	listed   []*workflowpb.WorkflowExecutionInfo
+	answers  []workflows.Answer // given as updates
+	refusal  error              // of an update
 
 	away   bool          // the first wait for the end finds the service away
 	looks  int           // how often the operation was described
@@ -174,6 +176,29 @@ func (f *fakeService) SignalWorkflow(_ context.Context, id, _, name string, arg 
 	f.signals = append(f.signals, name+" "+id)
 	f.control, _ = arg.(workflows.Control)
 	return nil
+}
+
+type fakeUpdate struct {
+	client.WorkflowUpdateHandle
+	f *fakeService
+	a workflows.Answer
+	o activities.Outcome
+}
+
+func (u fakeUpdate) Get(_ context.Context, value any) error {
+	if u.f.refusal != nil {
+		return u.f.refusal
+	}
+	*value.(*activities.Decision) = activities.Decision{Outcome: u.o, By: u.a.By, Reason: u.a.Reason, Plan: u.a.Plan, At: testTime}
+	return nil
+}
+
+func (f *fakeService) UpdateWorkflow(_ context.Context, o client.UpdateWorkflowOptions) (client.WorkflowUpdateHandle, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := o.Args[0].(workflows.Answer)
+	f.answers = append(f.answers, a)
+	return fakeUpdate{f: f, a: a, o: map[string]activities.Outcome{workflows.Approve: activities.Approved, workflows.Reject: activities.Rejected}[o.UpdateName]}, nil
 }
 
 func (f *fakeService) CancelWorkflow(_ context.Context, id, _ string) error {
