@@ -3,6 +3,8 @@ package activities
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
@@ -192,8 +194,12 @@ func (a *Prune) open(ctx context.Context, req PruneRequest) (*prune.Pruner, func
 	}, func() { bucket.Close() }, nil
 }
 
-// backupUsers are the workflow types that make or use a backup.
-const backupUsers = `"Backup", "Restore", "Continuous", "Validate", "RestoreDrill"`
+// backupUsers are the workflow types that make or use a backup: those that
+// always do, and those that may.
+const (
+	backupUsers      = `"Backup", "Restore", "Continuous", "Validate", "RestoreDrill"`
+	backupUsersMaybe = `"OffsetReset", "BulkOffsetReset"`
+)
 
 // RunningOperations lists the operations that are running in a namespace and
 // make or use a backup, whichever repository it is in.
@@ -202,7 +208,7 @@ func RunningOperations(ctx context.Context, c client.Client, namespace string) (
 	var page []byte
 	for {
 		answer, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Namespace: namespace, Query: `ExecutionStatus = "Running" AND WorkflowType IN (` + backupUsers + `)`, NextPageToken: page, PageSize: 1000,
+			Namespace: namespace, Query: `ExecutionStatus = "Running" AND WorkflowType IN (` + backupUsers + `, ` + backupUsersMaybe + `)`, NextPageToken: page, PageSize: 1000,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("ask Temporal which operations are running: %w", err)
@@ -213,6 +219,9 @@ func RunningOperations(ctx context.Context, c client.Client, namespace string) (
 				if err := converter.GetDefaultDataConverter().FromPayload(p, &op.BackupID); err != nil {
 					op.BackupID = ""
 				}
+			}
+			if op.BackupID == "" && strings.Contains(backupUsersMaybe, strconv.Quote(e.GetType().GetName())) {
+				continue
 			}
 			running = append(running, op)
 		}
