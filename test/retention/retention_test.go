@@ -126,6 +126,27 @@ func TestPruneBesideOperationsAndAcrossDeaths(t *testing.T) {
 	s.restored("b2", topic, "from-b2", contents["b2"])
 	s.restored("b6", topic, "from-b6", contents["b6"])
 
+	// The Temporal server dies in the middle, and comes back.
+	s.junk("died-too", junk)
+	s.run(rig.Document{}, "prune", "--keep-last", "2", "--execute", "--detach")
+	for left = junk; left > junk*3/4; left = s.files("data/died-too") {
+		if s.ctx.Err() != nil {
+			t.Fatal("nothing is swept")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.check(s.KillServer())
+	s.check(s.RestartServer(s.ctx))
+	done, err = s.Command(s.ctx, nil, "watch", id)
+	s.check(err)
+	if done.Code != 0 {
+		t.Fatal(done)
+	}
+	if left := s.files("data/died-too"); left > 0 {
+		t.Errorf("%d objects are left", left)
+	}
+	s.intact("b2", "b3", "b5", "b6")
+
 	// Nothing is left to be done, until the hold is gone.
 	if p := s.plan("--keep-last", "2"); !p.Nothing() {
 		t.Errorf("there is something left to do: %+v", p)

@@ -138,6 +138,7 @@ func (s *site) start(queue string, d rig.Document, command string) string {
 type share struct {
 	parts map[string]int
 	took  time.Duration
+	again []string // why parts were begun again
 }
 
 func (s *site) share(id string) share {
@@ -159,6 +160,9 @@ func (s *site) share(id string) share {
 			}
 		case *history.HistoryEvent_ActivityTaskStartedEventAttributes:
 			by[e.GetEventId()] = a.ActivityTaskStartedEventAttributes.GetIdentity()
+			if f := a.ActivityTaskStartedEventAttributes.GetLastFailure(); f != nil {
+				sh.again = append(sh.again, fmt.Sprintf("attempt %d after: %s", a.ActivityTaskStartedEventAttributes.GetAttempt(), f.GetMessage()))
+			}
 		case *history.HistoryEvent_ActivityTaskCompletedEventAttributes:
 			c := a.ActivityTaskCompletedEventAttributes
 			if part[c.GetScheduledEventId()] {
@@ -208,8 +212,8 @@ func (s *site) finished(id, into string) share {
 		s.t.Fatal("the oracle expected no record at all")
 	}
 	sh := s.share(id)
-	s.t.Logf("%s: %d records, 0 lost, 0 repeated, 0 reordered; %v in %d parts, by worker %v",
-		into, r.Expected, sh.took.Round(time.Millisecond), parts, slices.Sorted(maps.Values(sh.parts)))
+	s.t.Logf("%s: %d records, 0 lost, 0 repeated, 0 reordered; %v in %d parts, by worker %v; %q",
+		into, r.Expected, sh.took.Round(time.Millisecond), parts, slices.Sorted(maps.Values(sh.parts)), sh.again)
 	return sh
 }
 
