@@ -106,7 +106,7 @@ func (w *writer) cut(ctx context.Context, c transfer.Chunk, merged bool) error {
 			b.last, b.next, b.epoch, b.gap = true, c.Next, c.LeaderEpoch, c.Gap
 			b.leftOut = repository.LeftOut{AbortedBatches: c.AbortedBatches, AbortedRecords: c.AbortedRecords, ControlBatches: c.ControlBatches, Bytes: c.LeftOutBytes}
 		}
-		if err := w.budget.Acquire(ctx, min(b.size, w.limit)); err != nil {
+		if err := w.budget.Acquire(ctx, w.share(b)); err != nil {
 			return context.Cause(ctx)
 		}
 		if err := w.queue(ctx, b); err != nil || b.last {
@@ -115,21 +115,28 @@ func (w *writer) cut(ctx context.Context, c transfer.Chunk, merged bool) error {
 	}
 }
 
-// queue gives a block its place in the order and to the encoders.
+// share is what a block takes of the budget, until it is appended or dropped:
+// else who waits for the budget would wait for ever after a failure.
+func (w *writer) share(b *block) int64 { return min(b.size, w.limit) }
+
+// queue gives a block its place in the order and to the encoders. After an
+// error the partition's fetch ends, so no later block of it comes.
 func (w *writer) queue(ctx context.Context, b *block) error {
-	for _, to := range []chan *block{w.order, w.work} {
+	for i, to := range []chan *block{w.order, w.work} {
+		var err error
 		select {
 		case to <- b:
+			continue
 		case <-w.failed:
-			b.drop = true
-			close(b.ready)
-			return w.err
+			err = w.err
 		case <-ctx.Done():
-			// The partition's fetch ends here, so no later block of it comes.
-			b.drop = true
-			close(b.ready)
-			return context.Cause(ctx)
+			err = context.Cause(ctx)
 		}
+		if b.drop = true; i == 0 {
+			w.budget.Release(w.share(b))
+		}
+		close(b.ready)
+		return err
 	}
 	return nil
 }
@@ -161,6 +168,7 @@ func (w *writer) run() error {
 			if w.err == nil && !b.drop {
 				w.fail(w.append(b))
 			}
+			w.budget.Release(w.share(b))
 		case <-closed:
 			w.fail(w.settle())
 		}
@@ -235,7 +243,6 @@ func (b *block) encode(c *Copier) error {
 
 // append writes a block and moves its partition on.
 func (w *writer) append(b *block) error {
-	defer w.budget.Release(min(b.size, w.limit))
 	if b.err != nil {
 		return b.err
 	}
