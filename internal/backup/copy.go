@@ -108,7 +108,7 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 			Next: p.next, End: p.entry.End, LeaderEpoch: p.epoch,
 		}
 	}
-	opts := transfer.FetchOptions{MaxBytes: int32(c.Options.FetchMaxBytes), MaxWait: c.Options.FetchMaxWait.Std(), Compacted: c.compacted}
+	opts := transfer.FetchOptions{MaxBytes: int32(c.Options.FetchMaxBytes), MaxPartitionBytes: int32(c.Options.FetchPartitionMax), MaxWait: c.Options.FetchMaxWait.Std(), Compacted: c.compacted}
 	if n := c.Options.RateLimitBytesPerSec; n > 0 {
 		// What an answer brings is paid for afterwards: small answers, so that
 		// what a part owes when it stops is little.

@@ -35,6 +35,8 @@ const inWorker = "Worker"
 func workerFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "transfers", Usage: "Activities that move data at the same time.", Value: 2, Category: inWorker},
+		&cli.Int64Flag{Name: "memory-limit", Usage: "`MiB` of memory that the worker keeps to, its program apart; it takes more only where that is not enough.",
+			DefaultText: "40, and 24 for each of --transfers", EnvVars: []string{"KAFKA_BACKUP_MEMORY_LIMIT"}, Category: inWorker},
 		&cli.DurationFlag{Name: "drain-timeout", Usage: "Longest time that work may take, on an interrupt, to come to a safe point.", Value: 20 * time.Second, Category: inWorker},
 		&cli.StringFlag{Name: "metrics-address", Usage: "Serve /metrics (Prometheus), /healthz and /readyz on this host:port.", DefaultText: "not served",
 			EnvVars: []string{"KAFKA_BACKUP_METRICS_ADDRESS"}, Category: inWorker},
@@ -44,7 +46,10 @@ func workerFlags() []cli.Flag {
 }
 
 func workerOptions(c *cli.Context) (worker.Options, error) {
-	o := worker.Options{TaskQueue: c.String("task-queue"), Transfers: c.Int("transfers"), DrainTimeout: c.Duration("drain-timeout")}
+	o := worker.Options{TaskQueue: c.String("task-queue"), Transfers: c.Int("transfers"), DrainTimeout: c.Duration("drain-timeout"), MemoryLimit: c.Int64("memory-limit") << 20}
+	if o.MemoryLimit < 0 {
+		return o, usage("--memory-limit must be 0 or more")
+	}
 	if o.Transfers < 1 {
 		return o, usage("--transfers must be 1 or more")
 	}

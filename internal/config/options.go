@@ -24,8 +24,8 @@ type Backup struct {
 	PartMaxBytes       Bytes    `json:"part_max_bytes,omitempty" default:"4GiB" min:"1MiB" max:"1TiB" doc:"The work is cut into parts of about this size; a part is what one worker does at a time."`
 	PartMaxPartitions  int      `json:"part_max_partitions,omitempty" default:"500" min:"1" max:"10000" doc:"Most topic partitions in one part."`
 	MaxConcurrentParts int      `json:"max_concurrent_parts,omitempty" default:"4" min:"1" max:"1000" doc:"Parts in work at the same time, over all workers."`
-	FetchMaxBytes      Bytes    `json:"fetch_max_bytes,omitempty" default:"16MiB" min:"64KiB" max:"512MiB" doc:"Most bytes in one answer of a broker."`
-	FetchPartitionMax  Bytes    `json:"fetch_max_partition_bytes,omitempty" default:"1MiB" min:"16KiB" max:"256MiB" doc:"Most bytes of one partition in one answer. A single larger batch still comes whole."`
+	FetchMaxBytes      Bytes    `json:"fetch_max_bytes,omitempty" default:"4MiB" min:"64KiB" max:"512MiB" doc:"Most bytes in one answer of a broker. A part in work holds about six such answers in memory; larger ones are hardly faster."`
+	FetchPartitionMax  Bytes    `json:"fetch_max_partition_bytes,omitempty" default:"1MiB" min:"16KiB" max:"256MiB" doc:"Most bytes of one partition in one answer, unless so few partitions share the answer that it would not be full. A single larger batch still comes whole."`
 	FetchMaxWait       Duration `json:"fetch_max_wait,omitempty" default:"500ms" min:"0s" max:"30s" doc:"Longest time a broker waits for data before it answers."`
 
 	RateLimitBytesPerSec Bytes `json:"rate_limit_bytes_per_sec,omitempty" min:"0" doc:"Most bytes a second read from the cluster, over all parts. 0: no limit."`

@@ -82,6 +82,9 @@ type FetchOptions struct {
 	// MaxBytes is the most bytes one answer may hold (one batch larger than
 	// this is still sent). Default 4 MiB.
 	MaxBytes int32
+	// MaxPartitionBytes is the most bytes one answer may hold of one partition,
+	// unless so few partitions share it that it would not be full. Default 1 MiB.
+	MaxPartitionBytes int32
 	// MaxWait is how long a broker waits for data before it answers with
 	// nothing. Default 500 ms.
 	MaxWait time.Duration
@@ -111,6 +114,9 @@ type FetchOptions struct {
 func (o *FetchOptions) defaults() {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = 4 << 20
+	}
+	if o.MaxPartitionBytes <= 0 {
+		o.MaxPartitionBytes = 1 << 20
 	}
 	if o.MaxWait <= 0 {
 		o.MaxWait = 500 * time.Millisecond

@@ -258,7 +258,7 @@ func (l *fetchLane) request(ctx context.Context, asked []*fetchState) (*kmsg.Fet
 	req.MinBytes = 1
 	req.MaxBytes = l.opts.MaxBytes
 	req.IsolationLevel = 1 // read_committed
-	perPartition := max(l.opts.MaxBytes/int32(len(asked)), min(l.opts.MaxBytes, 1<<20))
+	perPartition := max(l.opts.MaxBytes/int32(len(asked)), min(l.opts.MaxBytes, l.opts.MaxPartitionBytes))
 	topics := map[[16]byte]int{}
 	for _, s := range asked {
 		i, ok := topics[s.TopicID]

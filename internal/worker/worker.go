@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/memory"
 	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
@@ -35,6 +36,10 @@ type Options struct {
 	// Transfers is how many activities move data at the same time; 0 means 2.
 	// Each takes memory of its own (see docs/CONFIGURATION.md).
 	Transfers int
+	// MemoryLimit is about how many bytes of memory the worker may take beside
+	// its program; 0 means 40 MiB and 24 MiB for each transfer. It gives way
+	// where more is needed, see package memory.
+	MemoryLimit int64
 	// DrainTimeout is how long activities may take, on Stop, to come to a safe
 	// point; 0 means 20 s. Those that do not are taken over all the same.
 	DrainTimeout time.Duration
@@ -69,6 +74,10 @@ func Start(c client.Client, o Options) (*Worker, error) {
 	if o.Transfers <= 0 {
 		o.Transfers = 2
 	}
+	if o.MemoryLimit <= 0 {
+		o.MemoryLimit = 40<<20 + int64(o.Transfers)*24<<20
+	}
+	memory.Keep(o.MemoryLimit)
 	if o.DrainTimeout <= 0 {
 		o.DrainTimeout = 20 * time.Second
 	}
