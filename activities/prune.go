@@ -220,6 +220,10 @@ func RunningOperations(ctx context.Context, c client.Client, namespace string) (
 					op.BackupID = ""
 				}
 			}
+			// In a namespace without the search attributes the workflow id tells.
+			if kind, rest, _ := strings.Cut(op.WorkflowID, "/"); op.BackupID == "" && (kind == "backup" || kind == "restore") {
+				op.BackupID, _, _ = strings.Cut(rest, "/")
+			}
 			if op.BackupID == "" && strings.Contains(backupUsersMaybe, strconv.Quote(e.GetType().GetName())) {
 				continue
 			}

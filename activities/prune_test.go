@@ -34,7 +34,7 @@ func TestRunningOperations(t *testing.T) {
 		})
 	}
 	c.On("ListWorkflow", mock.Anything, page("")).Return(&workflowservice.ListWorkflowExecutionsResponse{NextPageToken: []byte("more"), Executions: []*workflowpb.WorkflowExecutionInfo{
-		execution("backup/a/x", "Backup", "a"), execution("restore/b/x", "Restore", "b"),
+		execution("backup/a/x", "Backup", "a"), execution("restore/b/x", "Restore", ""),
 	}}, nil)
 	c.On("ListWorkflow", mock.Anything, page("more")).Return(&workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{
 		execution("mystery", "Backup", ""), execution("reset/g", "OffsetReset", ""), execution("reset/h", "OffsetReset", "c"),

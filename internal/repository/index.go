@@ -50,7 +50,8 @@ type Partition struct {
 	Partition int32 `json:"partition"`
 	// LogStart is the log start offset when the run was planned.
 	LogStart int64 `json:"log_start"`
-	// End is exclusive: the last stable offset when the run was planned. Records from here on are
+	// End is exclusive: the last stable offset when the run was planned, or how far a continuous
+	// backup had followed the log when it was made. Records from here on are
 	// not in the backup, and the next backup begins here.
 	End int64 `json:"end"`
 	// HighWatermark when the run was planned.
