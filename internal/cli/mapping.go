@@ -20,7 +20,8 @@ func (p *program) showOffsetMappingCommand() *cli.Command {
 		Description: "Offsets are the source's. Where records are missing (retention removed them before they were\n" +
 			"read, or the log was truncated) or were left out (aborted transactions), that is shown too.\n" +
 			"Reads the index of the backup and no data.",
-		Flags:  append(readFlags("text, json, yaml or csv."), backupIDFlag),
+		Flags: append(readFlags("text, json, yaml or csv."), backupIDFlag,
+			&cli.StringFlag{Name: "restore", Usage: "Workflow id of a restore: show which source offsets became which target offsets.", Category: inOperation}),
 		Action: p.showOffsetMapping,
 	}
 }
@@ -31,6 +32,13 @@ func (p *program) showOffsetMapping(c *cli.Context) error {
 		return err
 	}
 	return p.read(c, func(ctx context.Context, r *opened) error {
+		if c.IsSet("restore") {
+			m, err := r.restoreMapping(ctx, c.String("restore"))
+			if err != nil {
+				return err
+			}
+			return render.Write(p.Out, format, m)
+		}
 		m, err := r.manifest(ctx)
 		if err != nil {
 			return err
