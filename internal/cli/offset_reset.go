@@ -138,7 +138,7 @@ func (p *program) scriptOffsets(c *cli.Context) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	p.say("Wrote %s: %s committed offsets to be set. Stop the consumers, read it, then run it.", file, render.Count(v.Plan.Totals.Changes()))
+	p.say("Wrote %s. Stop the consumers, read it, then run it.", file)
 	return nil
 }
 

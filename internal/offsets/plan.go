@@ -113,7 +113,8 @@ const Missing = "Missing"
 // maxMembers is how many members are kept of a group.
 const maxMembers = 20
 
-// Totals are sums over a plan.
+// Totals are sums over a plan. Rows of blocked groups are counted as partitions
+// and nowhere else.
 type Totals struct {
 	Groups     int   `json:"groups"`
 	Blocked    int   `json:"groups_blocked"`
@@ -144,6 +145,9 @@ func (t *Totals) add(g *GroupPlan) {
 		for j := range g.Topics[i].Rows {
 			r := &g.Topics[i].Rows[j]
 			t.Partitions++
+			if g.Blocked != "" {
+				continue
+			}
 			switch r.Action {
 			case Set:
 				t.Set++
