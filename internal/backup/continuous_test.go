@@ -25,6 +25,7 @@ const topic, partitions = "orders", 3
 type source struct {
 	t       *testing.T
 	ctx     context.Context
+	fake    *kfake.Cluster
 	cluster *kafka.Cluster
 	client  *kgo.Client
 	repo    *repository.Repository
@@ -42,7 +43,7 @@ func newSource(t *testing.T) *source {
 	t.Cleanup(fake.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
-	s := &source{t: t, ctx: ctx, options: config.New().Backup}
+	s := &source{t: t, ctx: ctx, fake: fake, options: config.New().Backup}
 	s.options.Continuous, s.options.FetchMaxWait = true, config.Duration(20*time.Millisecond)
 	if s.cluster, err = kafka.Connect(ctx, config.Cluster{BootstrapServers: fake.ListenAddrs()}); err != nil {
 		t.Fatal(err)

@@ -245,7 +245,7 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 	if before != nil {
 		made.Previous = before.manifest.BackupID
 	}
-	if err := before.checkEpochs(ctx, p.cluster, found.Topics); err != nil {
+	if err := before.checkEpochs(ctx, p.cluster, p.repo, found.Topics); err != nil {
 		return nil, err
 	}
 	if groups != nil {
@@ -253,6 +253,8 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 			return nil, err
 		}
 	}
+
+	p.warnForgetful(before, found.Topics)
 
 	// One line of partitions, topic after topic, cut into parts.
 	var sizes []int64
@@ -287,6 +289,21 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 		})
 	}
 	return made, g.Wait()
+}
+
+// warnForgetful says which topics are read anew although the earlier backup
+// has them.
+func (p *planner) warnForgetful(before *earlier, topics []kafka.Topic) {
+	var names []string
+	for i := range topics {
+		if before != nil && before.forgetful(&topics[i]) {
+			names = append(names, topics[i].Name)
+		}
+	}
+	if n := len(names); n > 0 {
+		p.warn("%d compacted topics are read anew, the first is %s: backup %s is so old that tombstones written since may be gone (back up more often, or raise delete.retention.ms)",
+			n, names[0], before.manifest.BackupID)
+	}
 }
 
 // put writes an object that only the plan refers to.

@@ -17,7 +17,7 @@ type earlier struct {
 
 type earlierPartition struct {
 	repository.Partition       // its slices refer to earlier.segments
-	truncated            int64 // where the log was cut since; -1: it was not, as far as known
+	truncated            int64 // up to where the log still is what was read; -1: all of it, as far as known
 }
 
 // previous finds the backup to add to; nil when there is none or every record
@@ -69,16 +69,25 @@ func (p *planner) previous(ctx context.Context) (*earlier, error) {
 }
 
 // find returns what the earlier backup holds of a partition. A topic that was
-// deleted and created again is another topic: nothing.
+// deleted and created again is another topic: nothing. Nor of one that is
+// forgetful.
 func (e *earlier) find(t *kafka.Topic, partition int32) *earlierPartition {
-	if e == nil || t.ID == (kafka.TopicID{}) {
+	if e == nil || t.ID == (kafka.TopicID{}) || e.forgetful(t) {
 		return nil
 	}
 	return e.partitions[repository.TopicPartition{Topic: t.Name, TopicID: t.ID.String(), Partition: partition}]
 }
 
+// forgetful tells whether a compacted topic may have had tombstones since the
+// earlier backup that are gone by now, or by the time they would be read: keys
+// that were deleted would come back if what it holds were added to. A quarter
+// of the time is left for reading.
+func (e *earlier) forgetful(t *kafka.Topic) bool {
+	return t.Compacted && Clock().Sub(e.manifest.CreatedAt) > t.DeleteRetention/4*3
+}
+
 // checkEpochs asks the leaders whether their logs still are what was read.
-func (e *earlier) checkEpochs(ctx context.Context, cluster *kafka.Cluster, topics []kafka.Topic) error {
+func (e *earlier) checkEpochs(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, topics []kafka.Topic) error {
 	if e == nil {
 		return nil
 	}
@@ -104,8 +113,35 @@ func (e *earlier) checkEpochs(ctx context.Context, cluster *kafka.Cluster, topic
 			c, ok := checks[kafka.TopicPartition{Topic: t.Name, Partition: t.Partitions[j].Partition}]
 			if b := e.find(t, t.Partitions[j].Partition); ok && b != nil && c.State == kafka.EpochTruncated {
 				b.truncated = c.EndOffset
+				if c.LeaderEpoch < b.LeaderEpoch {
+					// The log took another course, however long it is by now.
+					tp := repository.TopicPartition{Topic: t.Name, TopicID: t.ID.String(), Partition: b.Partition.Partition}
+					end, err := e.endOf(ctx, repo, tp, b, c.LeaderEpoch)
+					if err != nil {
+						return err
+					}
+					b.truncated = min(b.truncated, end)
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// endOf is where what was read in leader epochs up to the one given ends, as
+// far as the segments tell.
+func (e *earlier) endOf(ctx context.Context, repo *repository.Repository, tp repository.TopicPartition, b *earlierPartition, epoch int32) (int64, error) {
+	end := b.LogStart
+	for i := range b.Slices {
+		s := &b.Slices[i]
+		seg, err := repo.OpenSegment(ctx, e.segments[s.Segment])
+		if err != nil {
+			return 0, err
+		}
+		if p := seg.Partition(tp); p == nil || p.LeaderEpoch < 0 || p.LeaderEpoch > epoch {
+			break
+		}
+		end = s.LastOffset + 1
+	}
+	return end, nil
 }

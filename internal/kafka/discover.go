@@ -5,8 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -22,6 +25,11 @@ type Topic struct {
 	ReplicationFactor int               // of partition 0
 	Config            map[string]string // what is set on the topic itself; nil: not known (see [Discovery.Warnings])
 	Partitions        []Partition       // by number, without gaps
+	// Compacted tells whether the cleanup policy, the topic's own or the brokers', is or includes
+	// compaction; DeleteRetention is then how long tombstones are kept at least (delete.retention.ms).
+	// Both are filled in by [Cluster.Discover], as far as the configuration is known.
+	Compacted       bool
+	DeleteRetention time.Duration
 }
 
 // Partition is a partition as its leader describes it.
@@ -101,6 +109,10 @@ func (c *Cluster) Discover(ctx context.Context, filter config.TopicFilter, inter
 		t := &d.Topics[i]
 		if cfg, ok := configs[t.Name]; ok {
 			t.Config = cfg.Dynamic()
+			t.Compacted = strings.Contains(cfg["cleanup.policy"].Value, "compact")
+			if ms, err := strconv.ParseInt(cfg["delete.retention.ms"].Value, 10, 64); err == nil {
+				t.DeleteRetention = time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+			}
 		}
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
