@@ -18,6 +18,7 @@ func OffsetSnapshot(ctx workflow.Context, req activities.SnapshotRequest) (repor
 		return report, err
 	}
 	defer func() { err = o.ended(ctx, err) }()
+	o.about(req.Requested, "")
 	if err := o.phase(ctx, "snapshot", activities.Amount{}); err != nil {
 		return report, err
 	}
@@ -33,6 +34,7 @@ func DeleteOffsetSnapshot(ctx workflow.Context, req activities.DeleteSnapshotReq
 		return report, err
 	}
 	defer func() { err = o.ended(ctx, err) }()
+	o.about(req.Requested, "")
 	if err := o.phase(ctx, "delete", activities.Amount{}); err != nil {
 		return report, err
 	}

@@ -32,6 +32,7 @@ type ScheduledRequest struct {
 	Backup   *activities.BackupRequest   `json:"backup,omitempty"`
 	Validate *activities.ValidateRequest `json:"validate,omitempty"`
 	Prune    *activities.PruneRequest    `json:"prune,omitempty"`
+	Snapshot *activities.SnapshotRequest `json:"offset_snapshot,omitempty"`
 }
 
 // Kind is the kind of operation that is started.
@@ -43,6 +44,8 @@ func (r *ScheduledRequest) Kind() string {
 		return "validate"
 	case r.Prune != nil:
 		return "prune"
+	case r.Snapshot != nil:
+		return "offset-snapshot"
 	}
 	return ""
 }
@@ -56,6 +59,8 @@ func (r *ScheduledRequest) Requested() activities.Requested {
 		return r.Validate.Requested
 	case r.Prune != nil:
 		return r.Prune.Requested
+	case r.Snapshot != nil:
+		return r.Snapshot.Requested
 	}
 	return activities.Requested{}
 }
@@ -192,6 +197,12 @@ func (s *scheduled) operate(ctx workflow.Context, name string) error {
 		r := *s.Prune
 		r.Notifications = r.Notifications.Only(config.OnWaiting)
 		operation, request = Prune, r
+	case s.Snapshot != nil:
+		id = s.Kind() + "/" + s.Schedule + "/" + name + "/" + s.PlaceID
+		attributes.Groups = s.Snapshot.Groups.Names
+		r := *s.Snapshot
+		r.Notifications = r.Notifications.Only(config.OnWaiting)
+		operation, request = OffsetSnapshot, r
 	default:
 		return temporal.NewNonRetryableApplicationError("the schedule does not say what to start", activities.Configuration, nil)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/schedule"
 	"github.com/kafka-backup/kafka-backup/internal/storage"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
@@ -34,6 +35,8 @@ func scheduleFlags(create bool) []cli.Flag {
 		&cli.BoolFlag{Name: "pause-on-failure", Usage: "Pause the schedule when a run fails.", Category: inSchedule},
 		&cli.IntFlag{Name: "runs", Usage: "Start this many runs and no more.", DefaultText: "no limit", Category: inSchedule},
 		&cli.StringFlag{Name: "note", Usage: "A note for the others who look at it.", Category: inSchedule},
+		&cli.StringFlag{Name: "groups", Usage: "offset-snapshot: consumer groups, with commas between them. Left out: all.", Category: inOperation},
+		&cli.StringFlag{Name: "groups-matching", Usage: "offset-snapshot: patterns with * and ?, with commas between them.", Category: inOperation},
 		&cli.BoolFlag{Name: "deep", Usage: "validate: read and check all data.", Category: inOperation},
 		taskQueueFlag(),
 	}
@@ -46,7 +49,7 @@ func scheduleFlags(create bool) []cli.Flag {
 }
 
 // scheduledKinds are the operations that a schedule can run.
-var scheduledKinds = []string{"backup", "validate", "prune"}
+var scheduledKinds = []string{"backup", "validate", "prune", "offset-snapshot"}
 
 // scheduleSettings are the keys of the configuration of what can be scheduled.
 // Where days begin for retention is said in a file.
@@ -283,6 +286,9 @@ func documentOf(req *workflows.ScheduledRequest) *config.Document {
 	case req.Prune != nil:
 		r := req.Prune
 		doc.Storage, doc.Retention = r.Storage, r.Retention
+	case req.Snapshot != nil:
+		r := req.Snapshot
+		doc.Source, doc.Storage = r.Target, r.Storage
 	}
 	doc.Approval, doc.Notifications = req.Requested().Approval, req.Requested().Notifications
 	return doc
@@ -292,7 +298,7 @@ func documentOf(req *workflows.ScheduledRequest) *config.Document {
 func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, doc *config.Document) error {
 	requested := activities.Requested{Requester: workflows.Requester(req.Schedule), Approval: doc.Approval, Notifications: doc.Notifications.Used()}
 	before := *req
-	req.Backup, req.Validate, req.Prune = nil, nil, nil
+	req.Backup, req.Validate, req.Prune, req.Snapshot = nil, nil, nil, nil
 	switch kind {
 	case "backup":
 		template := doc.BackupID
@@ -319,6 +325,21 @@ func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, 
 			return usage("say which backups to keep: --keep-last, --keep-within, --keep-daily, --keep-weekly or --keep-monthly, or a section retention in the configuration")
 		}
 		req.Prune = &activities.PruneRequest{Requested: requested, Storage: doc.Storage, Retention: doc.Retention}
+	case "offset-snapshot":
+		r := &activities.SnapshotRequest{Requested: requested, Target: doc.Source, Storage: doc.Storage, Description: "schedule " + req.Schedule}
+		if before.Snapshot == nil && len(doc.Target.BootstrapServers) > 0 && !c.IsSet("bootstrap-servers") {
+			r.Target = doc.Target // a file for restores
+		}
+		r.Target.Topics = config.TopicFilter{}
+		if len(r.Target.BootstrapServers) == 0 {
+			return usage("say which cluster with --bootstrap-servers host:port, or with --config")
+		}
+		r.Groups = offsets.Selection{Names: splitList(c.String("groups")), Patterns: splitList(c.String("groups-matching"))}
+		if r.Groups.Empty() && before.Snapshot != nil {
+			r.Groups = before.Snapshot.Groups
+		}
+		r.Groups.All = r.Groups.Empty()
+		req.Snapshot = r
 	default:
 		return usage("--kind: %q cannot be scheduled; use one of %s", kind, names(scheduledKinds))
 	}

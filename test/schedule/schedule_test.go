@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/kafka-backup/kafka-backup/internal/cli"
@@ -348,5 +350,30 @@ func TestDrain(t *testing.T) {
 	again.work()
 	if s := b.ran("drained", 1); s.Last.Status != "succeeded" {
 		t.Errorf("the run: %+v", s.Last)
+	}
+}
+
+func TestScheduledOffsetSnapshot(t *testing.T) {
+	b := newBed(t)
+	b.work()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var at kadm.Offsets
+	at.AddOffset("orders", 0, 1, -1)
+	if err := kadm.NewClient(cl).CommitAllOffsets(t.Context(), "shop", at); err != nil {
+		t.Fatal(err)
+	}
+	conf := b.config("s-{{time}}", "")
+	b.must("backup", "--config", conf, "--task-queue", b.queue)
+	b.must("schedule", "create", "snap", "--kind", "offset-snapshot", "--groups-matching", "sho*", "--config", conf, "--every", "100d", "--task-queue", b.queue)
+	b.must("schedule", "trigger", "snap")
+	if s := b.ran("snap", 1); s.Last.Status != "succeeded" || !strings.HasPrefix(s.Last.Operation, "offset-snapshot/snap/") {
+		t.Errorf("the run: %+v", s.Last)
+	}
+	if r := b.must("offset-rollback", "list", "--path", b.dir, "--output", "json"); !strings.Contains(r.out, "schedule snap") {
+		t.Errorf("snapshots: %v", r)
 	}
 }
