@@ -10,6 +10,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 )
 
@@ -31,6 +32,11 @@ func newBars(w io.Writer) *bars { return &bars{out: w} }
 func (b *bars) started(s started) { writeStarted(b.out, s) }
 
 func (b *bars) show(v *view) {
+	if v.Kind == continuousKind.name { // its phases come back for ever: one line for all
+		one := *v
+		one.Phase, one.Phases, one.Total = "follow", []string{"follow"}, activities.Amount{}
+		v = &one
+	}
 	b.mu.Lock()
 	if b.all == nil {
 		b.all = mpb.New(mpb.WithOutput(b.out), mpb.WithWidth(30), mpb.WithRefreshRate(200*time.Millisecond), mpb.ForceAutoRefresh())
