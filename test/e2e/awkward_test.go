@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -196,6 +197,24 @@ func witnesses(u *user, from, to *cluster, topics, groups []string, mapping map[
 		if is.Current > is.LogEnd {
 			u.t.Errorf("kafka-consumer-groups says %+v: past the end", is)
 		}
+	}
+	// What the group reads next when it really joins and reads.
+	left := 0
+	for _, d := range before {
+		if d.Topic == dense {
+			left += int(d.Lag)
+		}
+	}
+	here, err := oracle.NextRead(u.ctx, from, from.Bootstrap, group, dense, left)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	where, err := oracle.NextRead(u.ctx, to, to.Bootstrap, group, mapping[dense], left)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	if len(here) == 0 || !maps.Equal(here, where) {
+		u.t.Errorf("kafka-console-consumer in group %s reads next %v on the source and %v on the target", group, here, where)
 	}
 	for _, name := range []string{"headers", "nulls"} {
 		topic := from.name(topics, name)
