@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
@@ -35,7 +36,8 @@ func newStream(t *testing.T) *stream {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	s := &stream{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), fail: map[int]error{}, parts: 2}
-	s.SetTestTimeout(30 * time.Second)
+	s.SetTestTimeout(time.Minute)
+	s.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute}) // however busy the machine is
 	s.SetStartTime(time.Date(2026, 11, 23, 15, 0, 0, 0, time.UTC))
 	s.RegisterActivity(&activities.Backup{})
 	s.RegisterActivity(&activities.Continuous{})
