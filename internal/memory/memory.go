@@ -8,8 +8,8 @@
 // process take more than it needs where much is. Here it starts when the
 // process has reached a limit.
 //
-// Invariant: the limit is soft. When more is alive, it is raised to half as
-// much again, so that collecting never becomes the work.
+// Invariant: the limit is soft. It is raised, as far as need be, where
+// collecting would become the work, and lowered again afterwards.
 package memory
 
 import (
@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
 // Keep keeps this process's memory near limit bytes, everything that Go's
@@ -28,17 +29,60 @@ func Keep(limit int64) {
 	}
 	debug.SetMemoryLimit(limit)
 	debug.SetGCPercent(-1)
-	afterEachCollection(func() { debug.SetMemoryLimit(max(limit, wanted())) })
+	k := &keeper{least: limit, limit: limit, looked: time.Now()}
+	k.collecting, k.working = times()
+	afterEachCollection(k.look)
 }
 
-// overhead is what the runtime holds beside the heap.
-const overhead = 16 << 20
+// keeper moves the limit.
+type keeper struct {
+	least, limit int64
 
-// wanted is the least limit that leaves room to work beside what is alive.
-func wanted() int64 {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
-	return int64(live[0].Value.Uint64())*3/2 + overhead
+	looked              time.Time
+	collecting, working float64 // processor seconds until then
+}
+
+// Shares of the processor time that the process uses: above the first the
+// limit is raised, below the second it is lowered towards the least.
+const (
+	tooMuch = 0.25
+	little  = 0.10
+)
+
+// between is the least time between two looks.
+const between = 250 * time.Millisecond
+
+// look compares what collecting has cost since the last look with all that
+// the process has done, and moves the limit.
+func (k *keeper) look() {
+	if time.Since(k.looked) < between {
+		return
+	}
+	collecting, working := times()
+	share := (collecting - k.collecting) / max(working-k.working, 1e-3)
+	k.looked, k.collecting, k.working = time.Now(), collecting, working
+	switch {
+	case share > tooMuch:
+		k.limit += k.limit / 2
+	case share < little && k.limit > k.least:
+		k.limit = max(k.limit-k.limit/4, k.least)
+	default:
+		return
+	}
+	debug.SetMemoryLimit(k.limit)
+}
+
+// times are the processor seconds that collecting has taken, without what ran
+// because nothing else did, and that the process has taken for all it does.
+// The runtime counts them at each collection.
+func times() (collecting, working float64) {
+	s := []metrics.Sample{
+		{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/idle:cpu-seconds"},
+		{Name: "/cpu/classes/total:cpu-seconds"}, {Name: "/cpu/classes/idle:cpu-seconds"},
+	}
+	metrics.Read(s)
+	collecting = s[0].Value.Float64() - s[1].Value.Float64()
+	return collecting, s[2].Value.Float64() - s[3].Value.Float64() - s[1].Value.Float64()
 }
 
 // afterEachCollection calls fn when a collection has found out what is alive:

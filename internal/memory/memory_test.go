@@ -1,10 +1,10 @@
 package memory
 
 import (
-	"math"
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 func TestLimitGivesWayToWhatIsAlive(t *testing.T) {
@@ -13,29 +13,46 @@ func TestLimitGivesWayToWhatIsAlive(t *testing.T) {
 	percent, before := debug.SetGCPercent(100), debug.SetMemoryLimit(-1)
 	defer func() { debug.SetGCPercent(percent); debug.SetMemoryLimit(before) }()
 
-	const limit, much = 32 << 20, 100 << 20
+	const limit = 16 << 20
 	Keep(limit)
 	if got := debug.SetMemoryLimit(-1); got != limit {
 		t.Fatalf("the limit is %d instead of %d", got, limit)
 	}
-	alive := make([]byte, much)
-	until(t, func(now int64) bool { return now >= much*3/2 && now < math.MaxInt64 })
+	// Much that takes long to look through, and new garbage all the time.
+	type link struct {
+		next *link
+		_    [3]int64
+	}
+	var alive *link
+	for range 2 << 20 {
+		alive = &link{next: alive}
+	}
+	for begun := time.Now(); debug.SetMemoryLimit(-1) <= limit; {
+		if time.Since(begun) > time.Minute {
+			t.Fatal("with more alive than the limit, the limit stays as it was")
+		}
+		churn()
+	}
 	runtime.KeepAlive(alive)
 	alive = nil
-	until(t, func(now int64) bool { return now < much })
+	for begun := time.Now(); debug.SetMemoryLimit(-1) > limit; {
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("with nothing alive, the limit stays at %d", debug.SetMemoryLimit(-1))
+		}
+		churn()
+	}
 }
 
-// until collects until the limit is as wanted.
-func until(t *testing.T, fits func(limit int64) bool) {
-	t.Helper()
-	for range 1000 {
-		runtime.GC() // runs finalizers soon, in a goroutine of their own
-		runtime.Gosched()
-		if fits(debug.SetMemoryLimit(-1)) {
-			return
+var garbage []byte
+
+// churn does some work that leaves garbage.
+func churn() {
+	for range 100 {
+		garbage = make([]byte, 1<<20)
+		for i := range garbage {
+			garbage[i] = byte(i)
 		}
 	}
-	t.Fatalf("the limit stays at %d", debug.SetMemoryLimit(-1))
 }
 
 func TestEnvironmentWins(t *testing.T) {
