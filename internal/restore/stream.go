@@ -65,11 +65,22 @@ func (s *stream) open(ctx context.Context) (transfer.Stream, error) {
 // partition.
 func copyStream(src source, sh shape, mem *memory) *stream {
 	return &stream{shape: sh, memory: mem, begin: func(ctx context.Context, r *reader, rank int64) (func(context.Context) error, error) {
+		// Where a time window cuts, seeking reads blocks, and all partitions
+		// of a part begin at once.
+		size := min(seekMemory, mem.limit)
+		if err := mem.budget.Acquire(ctx, size); err != nil {
+			return nil, err
+		}
 		at, skip, err := src.seek(ctx, rank)
+		mem.budget.Release(size)
 		r.src, r.skip = &src, skip
 		return func(ctx context.Context) error { return r.copy(ctx, at) }, err
 	}}
 }
+
+// seekMemory is what seeking takes: a block, stored and decompressed, in most
+// cases.
+const seekMemory = 2 << 20
 
 type item struct {
 	load transfer.Load

@@ -253,6 +253,28 @@ func TestAStreamIsTheSameFromEveryRank(t *testing.T) {
 	})
 }
 
+func TestSeekingTakesMemoryOfTheSameBudget(t *testing.T) {
+	mem := newMemory(100)
+	if !mem.budget.TryAcquire(100) {
+		t.Fatal("no memory")
+	}
+	s := copyStream(source{}, shape{}, mem)
+	s.ctx = t.Context()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Seek(ctx, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v: it did not wait", err)
+	}
+	mem.budget.Release(100)
+	if err := s.Seek(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+	s.halt()
+	if !mem.budget.TryAcquire(100) {
+		t.Error("memory was not given back")
+	}
+}
+
 func TestAMergePlacesEachRecordOnceByItsKey(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		repo := newRepo(t)
