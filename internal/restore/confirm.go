@@ -24,7 +24,7 @@ type NotOursError struct {
 }
 
 func (e *NotOursError) Error() string {
-	return fmt.Sprintf("%s/%d: the broker has forgotten this restore's producer id (producer.id.expiration.ms), and offset %d does not hold what the restore wrote last: %s. Restore into an empty topic, or set restore.allow_foreign_writes before the restore begins",
+	return fmt.Sprintf("%s/%d: the broker does not know this restore's producer id (nothing was written yet, or it was forgotten after producer.id.expiration.ms), and offset %d does not hold what the restore would have written last: %s. Restore into an empty topic, or set restore.allow_foreign_writes before the restore begins",
 		e.Topic, e.Partition, e.Offset, e.Detail)
 }
 
