@@ -195,9 +195,12 @@ func (s *site) partsDone(id string, n int) {
 	}
 }
 
-func (s *site) restore(queue, into string) string {
+// restore starts a restore; rate, in MiB a second, is what its 8 parts at once
+// may take together, so that a part has an eighth of it; 0 is no limit.
+func (s *site) restore(queue, into string, rate int) string {
 	return s.start(queue, rig.Document{"backup_id": "b", "target": rig.Document{"bootstrap_servers": s.bed.Bootstrap},
-		"restore": rig.Document{"topic_mapping": rig.Document{topic: into}, "part_max_partitions": 1, "max_concurrent_parts": 8}}, "restore")
+		"restore": rig.Document{"topic_mapping": rig.Document{topic: into}, "part_max_partitions": 1, "max_concurrent_parts": 8,
+			"rate_limit_bytes_per_sec": fmt.Sprintf("%dMiB", rate)}}, "restore")
 }
 
 // finished waits for the end and compares.
@@ -232,18 +235,24 @@ func TestWorkersShareAnOperation(t *testing.T) {
 	}
 
 	// Two share a restore.
-	if sh := s.finished(s.restore(queue, "by-two"), "by-two"); len(sh.parts) != 2 {
+	if sh := s.finished(s.restore(queue, "by-two", 0), "by-two"); len(sh.parts) != 2 {
 		t.Errorf("the restore was made by %v", sh.parts)
 	}
 
+	// Where not the machine that all of this shares is the limit, but what a
+	// part may take.
+	rate := int(megabytes()) / 2
+	s.finished(s.restore(queue, "limited-by-two", rate), "limited-by-two")
+
 	// One alone.
 	s.check(b.Stop())
-	if sh := s.finished(s.restore(queue, "by-one"), "by-one"); len(sh.parts) != 1 {
+	s.finished(s.restore(queue, "limited-by-one", rate), "limited-by-one")
+	if sh := s.finished(s.restore(queue, "by-one", 0), "by-one"); len(sh.parts) != 1 {
 		t.Errorf("the restore was made by %v", sh.parts)
 	}
 
 	// One joins late, and takes its part; the first one is drained.
-	id = s.restore(queue, "by-joiner")
+	id = s.restore(queue, "by-joiner", 0)
 	s.partsDone(id, 2)
 	b = s.worker(queue)
 	s.partsDone(id, parts/2)
@@ -256,7 +265,7 @@ func TestWorkersShareAnOperation(t *testing.T) {
 
 	// One of two is killed.
 	a = s.worker(queue)
-	id = s.restore(queue, "by-survivor")
+	id = s.restore(queue, "by-survivor", 0)
 	s.partsDone(id, 3)
 	s.check(a.Kill())
 	s.finished(id, "by-survivor")
