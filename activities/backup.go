@@ -16,6 +16,7 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/storage"
+	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 )
 
 // BackupRequest is what to back up, where to, and how.
@@ -160,6 +161,9 @@ func transferring(ctx context.Context, do func(context.Context, func(Watermark))
 	did, err := do(ctx, report)
 	if err = classify(ctx, err, false); errors.Is(err, context.Canceled) {
 		err = temporal.NewCanceledError(did) // what was done before it stopped
+	}
+	if err == nil {
+		telemetry.Log(ctx).Info("Part done", "records", did.Records, "bytes", did.Bytes, "partitions", did.Partitions)
 	}
 	return did, err
 }

@@ -107,8 +107,20 @@ func Scheduled(ctx workflow.Context, req ScheduledRequest) (report ScheduledRepo
 		report.At = at
 	}
 	s := &scheduled{ScheduledRequest: req, ScheduledReport: report}
+	if err := workflow.SetQueryHandler(ctx, QueryProgress, func() (Progress, error) { return s.progress(ctx), nil }); err != nil {
+		return report, err
+	}
 	err = s.end(ctx, s.run(ctx))
 	return s.ScheduledReport, err
+}
+
+// progress says which operation to look at.
+func (s *scheduled) progress(ctx workflow.Context) Progress {
+	p := Progress{Kind: ScheduledType, Phase: "start", Phases: []string{"start", "run"}, State: Running, StartedAt: workflow.GetInfo(ctx).WorkflowStartTime}
+	if s.started {
+		p.Phase, p.Notes = "run", []string{"The operation is " + s.WorkflowID + "."}
+	}
+	return p
 }
 
 // scheduled is a run of a schedule.

@@ -301,6 +301,9 @@ func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, 
 	req.Backup, req.Validate, req.Prune, req.Snapshot = nil, nil, nil, nil
 	switch kind {
 	case "backup":
+		if doc.Backup.Continuous {
+			return usage("a continuous backup runs by itself: start it with `kafka-backup backup`, and set backup.continuous: false for a schedule")
+		}
 		template := doc.BackupID
 		if template == "" {
 			template = req.Schedule + "-{{date}}-{{time}}"
