@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +43,10 @@ const atOnce = 50
 // not exist; their objects are still there.
 func (p *Pruner) Drop(ctx context.Context, plan *Plan) (Dropped, error) {
 	var done Dropped
+	if len(plan.Damaged) > 0 {
+		return done, fmt.Errorf("prune: %w: the manifests of %s cannot be used, so it is not known what those backups need, and nothing is removed (put the manifests back from a copy of the repository, or delete them)",
+			repository.ErrCorrupt, strings.Join(plan.Damaged, ", "))
+	}
 	if err := p.unmarkKept(ctx, plan.Drops()); err != nil {
 		return done, err
 	}

@@ -359,6 +359,9 @@ func TestADamagedManifestStopsTheSweep(t *testing.T) {
 		t.Errorf("damaged %v, warnings %q", plan.Damaged, plan.Warnings)
 	}
 	before := s.keys()
+	if _, err := pruner(s, last(1)).Drop(t.Context(), plan); !errors.Is(err, repository.ErrCorrupt) {
+		t.Errorf("got %v", err)
+	}
 	if _, err := pruner(s, last(1)).Sweep(t.Context()); !errors.Is(err, repository.ErrCorrupt) {
 		t.Errorf("got %v", err)
 	}
