@@ -12,6 +12,8 @@ package rig
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -42,7 +44,10 @@ func Build(ctx context.Context) (*Programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
-	dir := filepath.Join(cache, "kafka-backup")
+	// Each source tree has programs of its own: the tests of one must not run
+	// what those of another have just built.
+	tree := sha256.Sum256([]byte(root))
+	dir := filepath.Join(cache, "kafka-backup", "programs-"+hex.EncodeToString(tree[:4]))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
