@@ -55,3 +55,7 @@ fmt:
 
 clean:
 	rm -rf bin
+
+.PHONY: bench-offsets
+bench-offsets: server ## how fast offsets are set, beside a bare client, a loop and Kafka's tool; ARGS="-groups 100" for less
+	KAFKA_BACKUP_SERVER=$(CURDIR)/bin/kafka-backup-server $(GO) run ./test/offsetbench $(ARGS)

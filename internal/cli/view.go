@@ -49,6 +49,9 @@ func (v *view) fraction() float64 {
 		done, total = v.Done.Bytes, v.Total.Bytes
 	}
 	if total == 0 {
+		done, total = v.Done.Partitions, v.Total.Partitions
+	}
+	if total == 0 {
 		return -1
 	}
 	return min(max(float64(done)/float64(total), 0), 1)
@@ -64,6 +67,9 @@ func (v *view) numbers() string {
 	}
 	if v.Done.Bytes > 0 {
 		parts = append(parts, render.Bytes(v.Done.Bytes))
+	}
+	if v.Total.Partitions > 0 && v.Total.Records == 0 && v.Total.Bytes == 0 {
+		parts = append(parts, render.Count(v.Done.Partitions)+" of "+render.Count(v.Total.Partitions)+" partitions")
 	}
 	if v.BytesPerSec > 0 {
 		parts = append(parts, render.Rate(v.BytesPerSec))
