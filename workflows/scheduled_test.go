@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
@@ -234,5 +235,52 @@ func TestValidateFailsWhereSomethingIsWrong(t *testing.T) {
 		if !errors.As(err, &app) || app.Type() != activities.Corrupt || !strings.Contains(app.Message(), "2 problems") {
 			t.Errorf("of a damaged one: %v", err)
 		}
+	}
+}
+
+// A gated operation tells that it waits, once a question, and how it ends; the
+// endpoint does not answer and holds nothing up.
+func TestOperationTellsThatItWaitsAndHowItEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer string
+		want   []string
+	}{
+		"approved": {Approve, []string{config.OnWaiting, config.OnSuccess}},
+		"rejected": {Reject, []string{config.OnWaiting, config.OnFailure}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.RegisterWorkflow(Notify)
+			var mu sync.Mutex
+			var told []string
+			w.RegisterActivityWithOptions(func(_ context.Context, req activities.NotifyRequest, _ string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if e := req.Event; !slices.Contains(told, e.Event) {
+					told = append(told, e.Event)
+					if e.Requester != "carol" || e.BackupID == "" || e.Kind != "restore" || e.Event == config.OnWaiting && !strings.Contains(e.Text, digestA[:8]) {
+						t.Errorf("told %+v", e)
+					}
+				}
+				return temporal.NewApplicationError("nobody there", activities.Transient)
+			}, activity.RegisterOptions{Name: "Deliver"})
+			req := gatedRestore()
+			req.Notifications = config.Notifications{Slack: config.Slack{URL: config.NewSecret("${SLACK}"), On: []string{"failure", "success", "waiting"}}}
+			w.after(time.Minute, func() { w.give(c.answer, Answer{By: "alice", Plan: digestA}) })
+			began, ended := w.Now(), time.Time{}
+			w.SetOnChildWorkflowStartedListener(func(info *workflow.Info, _ workflow.Context, _ converter.EncodedValues) { ended = w.Now() })
+			w.ExecuteWorkflow(Restore, req)
+			if err := w.GetWorkflowError(); (err == nil) != (c.answer == Approve) {
+				t.Errorf("it ends with %v", err)
+			}
+			if took := ended.Sub(began); took < time.Minute || took > time.Hour {
+				t.Errorf("its end was told after %v", took)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(told, c.want) {
+				t.Errorf("told %q, want %q", told, c.want)
+			}
+		})
 	}
 }
