@@ -163,6 +163,9 @@ func scheduledRequest(id string, s *client.Schedule) (*workflows.ScheduledReques
 			return nil, fmt.Errorf("read what schedule %s starts: %w", id, err)
 		}
 	}
+	if req.Kind() == "" { // somebody else's workflow of the same name
+		return nil, &notOurs{id, workflows.ScheduledType}
+	}
 	return &req, nil
 }
 

@@ -154,8 +154,9 @@ func (p *program) scheduleList(c *cli.Context) error {
 			h := conn.ScheduleClient().GetHandle(gctx, id)
 			d, req, err := ours(gctx, h)
 			var gone *serviceerror.NotFound
-			if errors.As(err, &gone) {
-				return nil // deleted meanwhile
+			var others *notOurs
+			if errors.As(err, &gone) || errors.As(err, &others) {
+				return nil // deleted meanwhile, or somebody else's
 			}
 			if err != nil {
 				return err
