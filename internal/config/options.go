@@ -65,7 +65,7 @@ type Restore struct {
 	PartMaxBytes           Bytes `json:"part_max_bytes,omitempty" default:"4GiB" min:"1MiB" max:"1TiB" doc:"The work is cut into parts of about this size; a part is what one worker does at a time."`
 	PartMaxPartitions      int   `json:"part_max_partitions,omitempty" default:"500" min:"1" max:"10000" doc:"Most topic partitions in one part."`
 	MaxConcurrentParts     int   `json:"max_concurrent_parts,omitempty" default:"4" min:"1" max:"1000" doc:"Parts in work at the same time, over all workers."`
-	ProduceMaxBytes        Bytes `json:"produce_max_bytes,omitempty" default:"8MiB" min:"64KiB" max:"100MiB" doc:"Most bytes in one produce request. Keep it under the brokers' socket.request.max.bytes."`
+	ProduceMaxBytes        Bytes `json:"produce_max_bytes,omitempty" default:"4MiB" min:"64KiB" max:"100MiB" doc:"Most bytes in one produce request. A part in work holds about six such requests in memory; larger ones are hardly faster. Keep it under the brokers' socket.request.max.bytes."`
 	ProduceBatchMaxBytes   Bytes `json:"produce_batch_max_bytes,omitempty" default:"1MiB" min:"1KiB" max:"64MiB" doc:"Size up to which small batches are joined before they are sent. A topic's max.message.bytes is kept to in any case."`
 	RateLimitBytesPerSec   Bytes `json:"rate_limit_bytes_per_sec,omitempty" min:"0" doc:"Most bytes a second written to the cluster, over all parts. 0: no limit."`
 	RateLimitRecordsPerSec int64 `json:"rate_limit_records_per_sec,omitempty" min:"0" doc:"Most records a second written to the cluster, over all parts. 0: no limit."`

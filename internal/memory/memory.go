@@ -45,12 +45,12 @@ type keeper struct {
 // Shares of the processor time that the process uses: above the first the
 // limit is raised, below the second it is lowered towards the least.
 const (
-	tooMuch = 0.25
-	little  = 0.10
+	tooMuch = 0.40
+	little  = 0.20
 )
 
 // between is the least time between two looks.
-const between = 250 * time.Millisecond
+const between = time.Second
 
 // look compares what collecting has cost since the last look with all that
 // the process has done, and moves the limit.

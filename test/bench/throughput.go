@@ -77,6 +77,11 @@ func (b *bed) compare(ctx context.Context, o options, s *source) ([]*series, err
 		if err := yard("raw fetch", func() error { return b.rawFetch(ctx, s, nil) }); err != nil {
 			return nil, err
 		}
+		if s.codec == "none" {
+			if err := yard("encode alone", func() error { return b.encode(s) }); err != nil {
+				return nil, err
+			}
+		}
 		backups := map[string]config.Storage{}
 		for _, storage := range o.storages {
 			backup := func() (m measured, err error) {
