@@ -18,7 +18,7 @@ import (
 )
 
 func TestAwkwardTopicsFromOneBrokerThroughAFolderToThree(t *testing.T) {
-	u := newUser(t, 6*time.Minute)
+	u := newUser(t, 10*time.Minute)
 	from, to := small(t), large(t)
 	topics, groups := makeAwkward(u, from, "one-", func(ctx context.Context) error {
 		if err := from.Stop(1); err != nil {
@@ -31,7 +31,7 @@ func TestAwkwardTopicsFromOneBrokerThroughAFolderToThree(t *testing.T) {
 }
 
 func TestAwkwardTopicsFromThreeBrokersThroughS3ToOne(t *testing.T) {
-	u := newUser(t, 6*time.Minute)
+	u := newUser(t, 10*time.Minute)
 	store := s3bed.Start(t)
 	u.env = []string{"S3_ACCESS=" + store.AccessKey, "S3_SECRET=" + store.SecretKey}
 	u.storage, u.dir = rig.Document{
