@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/kafka-backup/kafka-backup/internal/cli"
 	"github.com/kafka-backup/kafka-backup/internal/telemetry"
@@ -219,6 +222,7 @@ func TestFailedRun(t *testing.T) {
 		t.Errorf("url %v", e["url"])
 	}
 
+	b.nowhere(h.URL, "FAILED_RUN_HOOK", `WorkflowType IN ("Scheduled", "Backup", "Notify")`)
 	health := &telemetry.Health{Ready: w.Ready}
 	at, stop, err := telemetry.Serve("127.0.0.1:0", health)
 	if err != nil {
@@ -375,5 +379,36 @@ func TestScheduledOffsetSnapshot(t *testing.T) {
 	}
 	if r := b.must("offset-rollback", "list", "--path", b.dir, "--output", "json"); !strings.Contains(r.out, "schedule snap") {
 		t.Errorf("snapshots: %v", r)
+	}
+}
+
+// nowhere checks that a secret is in no history of the workflows that a query
+// selects, and that its name, by which it is referred to, is in one.
+func (b *bed) nowhere(secret, name, query string) {
+	b.t.Helper()
+	answer, err := b.client.ListWorkflow(b.t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: query})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	named := false
+	for _, e := range answer.GetExecutions() {
+		it := b.client.GetWorkflowHistory(b.t.Context(), e.GetExecution().GetWorkflowId(), e.GetExecution().GetRunId(), false, 0)
+		for it.HasNext() {
+			event, err := it.Next()
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			data, err := proto.Marshal(event) // payloads are in it as they are
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			named = named || bytes.Contains(data, []byte(name))
+			if bytes.Contains(data, []byte(secret)) {
+				b.t.Errorf("the secret is in the history of %s, event %v", e.GetExecution().GetWorkflowId(), event.GetEventType())
+			}
+		}
+	}
+	if !named {
+		b.t.Error("the secret's name is in no history")
 	}
 }
