@@ -59,3 +59,12 @@ clean:
 .PHONY: bench-offsets
 bench-offsets: server ## how fast offsets are set, beside a bare client, a loop and Kafka's tool; ARGS="-groups 100" for less
 	KAFKA_BACKUP_SERVER=$(CURDIR)/bin/kafka-backup-server $(GO) run ./test/offsetbench $(ARGS)
+
+.PHONY: bench bench-partitions
+bench: build ## how fast a backup and a restore are, beside raw and ordinary fetch and produce; ARGS="-rounds 1 -storage file" for less
+	$(GO) build -o bin/bench ./test/bench
+	bin/bench $(ARGS)
+
+bench-partitions: build ## back up and restore 5,000 small partitions; ARGS="-partitions 1000" for less
+	$(GO) build -o bin/bench ./test/bench
+	bin/bench -what partitions $(ARGS)
