@@ -7,6 +7,7 @@ LDFLAGS := -s -w $(if $(VERSION),-X $(MODULE)/internal/version.number=$(VERSION)
 GO      ?= go
 KAFKA   ?= fake
 WORKFLOWCHECK := v0.6.0
+NAMES   ?= .
 
 .PHONY: build build-product server unit test crash demo demo-stop lint histories fmt clean
 
@@ -47,8 +48,8 @@ lint:
 	cd deploy/server && $(GO) vet ./...
 	$(GO) run go.temporal.io/sdk/contrib/tools/workflowcheck@$(WORKFLOWCHECK) -config workflowcheck.config.yaml ./workflows/...
 
-histories: server ## record the workflow histories that the tests replay anew (see docs/CONTRIBUTING.md)
-	$(GO) test -count=1 ./workflows -run TestHistoriesReplay -record
+histories: server ## record workflow histories for the replay tests; NAMES chooses which (see docs/CONTRIBUTING.md)
+	$(GO) test -count=1 ./workflows -run TestHistoriesReplay -record '$(NAMES)'
 
 fmt:
 	gofmt -w $$(git ls-files '*.go')

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/offsets"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
 // offsetRun is one change of offsets.
@@ -25,13 +26,16 @@ func resetOffsets(ctx workflow.Context, kind string, req activities.OffsetReques
 		return report, err
 	}
 	defer func() { err = o.ended(ctx, err) }()
+	o.about(req.Requested, "")
 	r := &offsetRun{operation: o, req: req}
 	if err := o.phase(ctx, "plan", activities.Amount{}); err != nil {
 		return report, err
 	}
 	decision, err := o.approved(ctx, req.Requested, func(ctx workflow.Context, _ int) (activities.Proposal, error) {
-		err := r.makePlan(ctx)
-		return r.plan.Proposal, err
+		if err := r.makePlan(ctx); err != nil {
+			return activities.Proposal{}, err
+		}
+		return r.plan.Proposal, temporalservice.Upsert(ctx, temporalservice.Attributes{TargetCluster: r.plan.ClusterID})
 	})
 	if err != nil {
 		o.notDone("no offset was changed")
@@ -44,11 +48,14 @@ func resetOffsets(ctx workflow.Context, kind string, req activities.OffsetReques
 	if err != nil {
 		return report, err
 	}
-	if err := o.phase(ctx, "report", activities.Amount{}); err != nil {
-		return report, err
+	err = o.phase(ctx, "report", activities.Amount{})
+	if err == nil {
+		var a *activities.Offsets
+		err = o.step(ctx, "put the report together", &report, a.ReportOffsets, req, r.plan, snapshot.ID)
 	}
-	var a *activities.Offsets
-	if err := o.step(ctx, "put the report together", &report, a.ReportOffsets, req, r.plan, snapshot.ID); err != nil {
+	if err != nil {
+		o.did("the offsets are set, were read back, and stay")
+		o.notDone("there is no report")
 		return report, err
 	}
 	report.Approval, report.StartedAt, report.FinishedAt = decision, o.StartedAt, workflow.Now(ctx)

@@ -118,6 +118,9 @@ func (o *operation) phase(ctx workflow.Context, name string, total activities.Am
 // ended turns what a workflow ends with into what it returns. A cancelled one
 // returns a CanceledError whose details are a [Left].
 func (o *operation) ended(ctx workflow.Context, err error) error {
+	if err != nil && len(o.Left.NotDone) == 0 {
+		o.notDone("it ended in phase %s, before its end", o.Phase)
+	}
 	switch {
 	case err == nil:
 		o.State = Finished
@@ -195,10 +198,12 @@ var retries = &temporal.RetryPolicy{
 	MaximumInterval:    30 * time.Second,
 }
 
-// canceled tells whether an error is the workflow's own cancellation.
+// canceled tells whether an error is a cancellation, and not a failure that
+// has one as its cause.
 func canceled(err error) bool {
 	var c *temporal.CanceledError
-	return errors.As(err, &c)
+	var failure *temporal.ApplicationError
+	return errors.As(err, &c) && !errors.As(err, &failure)
 }
 
 // message is what an error says, without the SDK's wrapping.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -23,13 +24,14 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
-var record = flag.Bool("record", false, "record the histories in testdata/histories anew, on an embedded server (make server)")
+var record = flag.String("record", "", "record the histories in testdata/histories whose names match this regular expression anew, on an embedded server (make server)")
 
 const histories = "testdata/histories"
 
 // recorded are the workflows of which histories are kept. Every workflow that
 // a worker offers belongs here.
-var recorded = []any{Backup, Restore, Prune, Validate, Scheduled, Notify}
+var recorded = []any{Backup, Continuous, Restore, Prune, Validate, Scheduled, Notify,
+	OffsetReset, OffsetRollback, BulkOffsetReset, OffsetSnapshot, DeleteOffsetSnapshot}
 
 func replayer() worker.WorkflowReplayer {
 	r := worker.NewWorkflowReplayer()
@@ -41,7 +43,7 @@ func replayer() worker.WorkflowReplayer {
 
 // Workflows that are running somewhere must go on with the code as it is now.
 func TestHistoriesReplay(t *testing.T) {
-	if *record {
+	if *record != "" {
 		recordHistories(t)
 	}
 	files, err := filepath.Glob(histories + "/*.json")
@@ -150,6 +152,29 @@ var scenarios = []scenario{
 		r.await(Paused)
 		r.cancel()
 	}},
+	{name: "continuous", workflow: Continuous, request: continuousBackup(), do: func(r *recording) {
+		r.until("a backup", func(p Progress) bool { return p.RecoveryPoint != nil })
+		r.signal(SignalCancel, Control{By: "dave"})
+	}},
+	{name: "offset-reset", workflow: OffsetReset, request: activities.OffsetRequest{}},
+	{name: "offset-reset-approved", workflow: OffsetReset, request: gatedReset(), do: func(r *recording) {
+		r.await(Waiting)
+		r.update(Approve, Answer{By: "alice", Plan: digestA})
+	}},
+	{name: "offset-reset-put-back", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) { r.refuse("ApplyOffsets forward 1") }},
+	{name: "offset-reset-cancelled", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) {
+		r.hang("VerifyOffsets forward 0", func() { r.cancel() })
+	}},
+	{name: "offset-reset-paused", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) {
+		r.hang("ApplyOffsets forward 0", func() { r.signal(SignalPause, nil) })
+	}, do: func(r *recording) {
+		r.await(Paused)
+		r.signal(SignalResume, nil)
+	}},
+	{name: "offset-rollback", workflow: OffsetRollback, request: activities.OffsetRequest{}},
+	{name: "offset-reset-bulk", workflow: BulkOffsetReset, request: activities.OffsetRequest{}},
+	{name: "offset-snapshot", workflow: OffsetSnapshot, request: activities.SnapshotRequest{}},
+	{name: "offset-snapshot-delete", workflow: DeleteOffsetSnapshot, request: activities.DeleteSnapshotRequest{}},
 	{name: "prune", workflow: Prune, request: activities.PruneRequest{}},
 	{name: "validate", workflow: Validate, request: activities.ValidateRequest{BackupID: "b"}},
 	{name: "scheduled", workflow: Scheduled, request: scheduledBackup()},
@@ -159,6 +184,17 @@ var scenarios = []scenario{
 func gated(onTimeout string) activities.RestoreRequest {
 	r := gatedRestore()
 	r.Approval.Timeout, r.Approval.OnTimeout = config.Duration(time.Second), onTimeout
+	return r
+}
+
+func continuousBackup() ContinuousRequest {
+	r := ContinuousRequest{BackupRequest: backupRequest()}
+	r.Options.CheckpointInterval = config.Duration(2 * time.Second)
+	return r
+}
+
+func gatedReset() (r activities.OffsetRequest) {
+	r.Requester, r.Approval = "carol", approval()
 	return r
 }
 
@@ -182,7 +218,7 @@ func recordHistories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	server, err := temporalservice.StartServer(ctx, temporalservice.ServerOptions{Binary: binary, StateDir: t.TempDir()})
 	if err != nil {
@@ -197,7 +233,14 @@ func recordHistories(t *testing.T) {
 	if err := os.MkdirAll(histories, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	which, err := regexp.Compile(*record)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, s := range scenarios {
+		if !which.MatchString(s.name) {
+			continue
+		}
 		r := &recording{fakes: newFakes(t), t: t, ctx: ctx, c: c, id: s.name}
 		if s.set != nil {
 			s.set(r)
@@ -211,7 +254,7 @@ func recordHistories(t *testing.T) {
 // should be: replayed at once.
 func (r *recording) run(s scenario) {
 	o := worker.Options{MaxHeartbeatThrottleInterval: 100 * time.Millisecond}
-	for _, queue := range []string{s.name, activities.TransferQueue(s.name)} {
+	for _, queue := range []string{s.name, activities.TransferQueue(s.name), activities.FollowQueue(s.name)} {
 		w := worker.New(r.c, queue, o)
 		for _, fn := range recorded {
 			w.RegisterWorkflow(fn)
@@ -259,6 +302,9 @@ func (r *recording) save() {
 
 // strip removes what names the machine that recorded.
 func strip(e *historypb.HistoryEvent) {
+	if q := e.GetWorkflowTaskScheduledEventAttributes().GetTaskQueue(); q.GetNormalName() != "" {
+		q.Name = q.NormalName // a worker's own queue has its host's name
+	}
 	m := e.ProtoReflect()
 	attributes := m.Descriptor().Oneofs().ByName("attributes")
 	field := m.WhichOneof(attributes)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/prune"
 )
 
@@ -107,8 +108,8 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("CopyPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int) (activities.Amount, error) {
 		return activities.Amount{Records: 100}, w.do(ctx, fmt.Sprintf("CopyPart %d", part))
 	})
-	act("CompleteBackup", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan) (activities.BackupReport, error) {
-		return activities.BackupReport{Manifest: "manifest"}, w.do(ctx, "CompleteBackup")
+	act("CompleteBackup", func(ctx context.Context, req activities.BackupRequest, _ activities.BackupPlan) (activities.BackupReport, error) {
+		return activities.BackupReport{BackupID: req.BackupID, Manifest: "manifest"}, w.do(ctx, "CompleteBackup")
 	})
 
 	act("PlanPrune", func(ctx context.Context, _ activities.PruneRequest, round int) (activities.PrunePlan, error) {
@@ -125,6 +126,42 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	})
 	act("FreeBackupID", func(ctx context.Context, _ config.Storage, base string, n int) (string, error) {
 		return activities.NumberedID(base, n), w.do(ctx, "FreeBackupID")
+	})
+	act("FollowPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int, _, _ time.Time) (activities.Amount, error) {
+		return activities.Amount{Records: 1}, w.do(ctx, fmt.Sprintf("FollowPart %d", part))
+	})
+	act("MeasureLag", func(ctx context.Context, _ activities.BackupRequest, p activities.RecoveryPoint) (activities.RecoveryPoint, error) {
+		return p, w.do(ctx, "MeasureLag")
+	})
+
+	act("PlanOffsets", func(ctx context.Context, _ activities.OffsetRequest, number int, _ bool) (activities.OffsetPlan, error) {
+		p := activities.OffsetPlan{Name: "plan", Shards: 2, Totals: offsets.Totals{Groups: 2, Set: 6}}
+		p.Proposal = activities.Proposal{Key: fmt.Sprintf("plan-%d", number), Digest: digestA, Summary: "set 6 offsets"}
+		return p, w.do(ctx, "PlanOffsets")
+	})
+	act("ActiveGroups", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan) (string, error) {
+		return "", w.do(ctx, "ActiveGroups")
+	})
+	act("SnapshotPlanned", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, _ time.Time) (activities.SnapshotReport, error) {
+		return activities.SnapshotReport{ID: "snapshot-1"}, w.do(ctx, "SnapshotPlanned")
+	})
+	act("ApplyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shard, _ int, to offsets.Direction) (activities.OffsetsApplied, error) {
+		return activities.OffsetsApplied{Changed: 3}, w.do(ctx, fmt.Sprintf("ApplyOffsets %v %d", to, shard))
+	})
+	act("VerifyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shard int, to offsets.Direction) (activities.OffsetsVerified, error) {
+		return activities.OffsetsVerified{Checked: 3}, w.do(ctx, fmt.Sprintf("VerifyOffsets %v %d", to, shard))
+	})
+	act("LeftBehind", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shard int) (string, error) {
+		return "", w.do(ctx, fmt.Sprintf("LeftBehind %d", shard))
+	})
+	act("ReportOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, _ string) (activities.OffsetReport, error) {
+		return activities.OffsetReport{Key: "report"}, w.do(ctx, "ReportOffsets")
+	})
+	act("TakeSnapshot", func(ctx context.Context, _ activities.SnapshotRequest, _ time.Time) (activities.SnapshotReport, error) {
+		return activities.SnapshotReport{ID: "snapshot-1"}, w.do(ctx, "TakeSnapshot")
+	})
+	act("DeleteSnapshot", func(ctx context.Context, _ activities.DeleteSnapshotRequest) (activities.SnapshotReport, error) {
+		return activities.SnapshotReport{ID: "snapshot-1", Deleted: true}, w.do(ctx, "DeleteSnapshot")
 	})
 	act("Deliver", func(ctx context.Context, _ activities.NotifyRequest, channel string) error {
 		return w.do(ctx, "Deliver "+channel)
