@@ -9,9 +9,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.temporal.io/sdk/client"
 
 	"github.com/kafka-backup/kafka-backup/test/kafkabed"
 )
@@ -191,6 +191,11 @@ func TestErrorsSayWhatIsWrongAndTheWayOut(t *testing.T) {
 	contains(u.ends(1, "offset-reset execute --path $R --bootstrap-servers $B --plan", plan).Err, "the cluster has changed since the plan was made", "the committed offset was 100 and is 50")
 	u.judge("my-groups", "errors/0=50", "errors/1=100")
 
+	c, err := client.Dial(client.Options{HostPort: u.rig.Address()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
 	// Active members, of a classic group and of one of the next generation.
 	for _, group := range []string{"my-groups", "next-generation"} {
 		opts := []kgo.Opt{kgo.ConsumerGroup(group), kgo.ConsumeTopics("errors"), kgo.ClientID("the-client"), kgo.DisableAutoCommit()}
@@ -204,11 +209,10 @@ func TestErrorsSayWhatIsWrongAndTheWayOut(t *testing.T) {
 		o := u.ends(3, "offset-reset-bulk --path $R --to-earliest --topics errors --bootstrap-servers $B --groups "+group+",nobody")
 		contains(o.Out, "active members", "Consumer group 'nobody' not found")
 		// It waits, and goes on when the consumer has stopped.
-		go func() {
-			time.Sleep(3 * time.Second) // the consumer works for a while; nothing is asserted on it
-			cl.Close()
-		}()
-		u.ok("offset-reset execute --wait-inactive 60s --path $R --to-earliest --topics errors --bootstrap-servers $B --groups " + group)
+		waiting := startedID(u.ends(0, "offset-reset execute --detach --wait-inactive 120s --path $R --to-earliest --topics errors --bootstrap-servers $B --groups "+group))
+		u.awaitActivity(c, waiting, "ActiveGroups")
+		cl.Close()
+		u.ok("watch " + waiting)
 		u.judge(group, "errors/0=0", "errors/1=0")
 	}
 }
