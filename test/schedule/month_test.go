@@ -142,6 +142,33 @@ func (b *bed) nextHour(id string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	first := b.skipTo(ctx, id, time.Time{})
+	asked := time.Now()
+	for {
+		after, err := h.Describe(ctx)
+		if err != nil {
+			b.t.Fatalf("%s at %v: %v", id, first, err)
+		}
+		if after.Info.NumActions > before.Info.NumActions {
+			run := after.Info.RecentActions[len(after.Info.RecentActions)-1].StartWorkflowResult
+			if err := b.client.GetWorkflow(ctx, run.WorkflowID, run.FirstExecutionRunID).Get(ctx, nil); err != nil {
+				b.t.Fatalf("%s: %v", run.WorkflowID, err)
+			}
+			return
+		}
+		if time.Since(asked) > 5*time.Second { // the scheduler continued as new meanwhile
+			b.skipTo(ctx, id, first)
+			asked = time.Now()
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// skipTo skips the time of a schedule until just after a full hour, the next one
+// if it is zero, and returns it. Where the hour has passed, it only wakes the
+// schedule.
+func (b *bed) skipTo(ctx context.Context, id string, hour time.Time) time.Time {
+	b.t.Helper()
 	scheduler := &commonpb.WorkflowExecution{WorkflowId: "temporal-sys-scheduler:" + id}
 	d, err := b.client.WorkflowService().DescribeWorkflowExecution(ctx, &workflowservice.DescribeWorkflowExecutionRequest{Namespace: server.Namespace, Execution: scheduler})
 	if err != nil {
@@ -151,31 +178,20 @@ func (b *bed) nextHour(id string) {
 	if at := d.GetWorkflowExtendedInfo().GetTimeSkippingInfo().GetCurrentTime(); at != nil {
 		now = at.AsTime()
 	}
-	next := now.Truncate(time.Hour).Add(time.Hour)
+	if hour.IsZero() {
+		hour = now.Truncate(time.Hour).Add(time.Hour)
+	}
 	_, err = b.client.WorkflowService().UpdateWorkflowExecutionOptions(ctx, &workflowservice.UpdateWorkflowExecutionOptionsRequest{
 		Namespace: server.Namespace, WorkflowExecution: scheduler,
 		WorkflowExecutionOptions: &workflowpb.WorkflowExecutionOptions{TimeSkippingConfig: &commonpb.TimeSkippingConfig{
-			Enabled: true, FastForwardConfig: &commonpb.FastForwardConfig{Id: next.String(), Duration: durationpb.New(next.Sub(now) + time.Second)},
+			Enabled: true, FastForwardConfig: &commonpb.FastForwardConfig{Id: now.String(), Duration: durationpb.New(max(hour.Sub(now), 0) + time.Second)},
 		}},
 		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"time_skipping_config"}},
 	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	for {
-		after, err := h.Describe(ctx)
-		if err != nil {
-			b.t.Fatalf("%s at %v: %v", id, next, err)
-		}
-		if after.Info.NumActions > before.Info.NumActions {
-			run := after.Info.RecentActions[len(after.Info.RecentActions)-1].StartWorkflowResult
-			if err := b.client.GetWorkflow(ctx, run.WorkflowID, run.FirstExecutionRunID).Get(ctx, nil); err != nil {
-				b.t.Fatalf("%s: %v", run.WorkflowID, err)
-			}
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	return hour
 }
 
 // succeeded lists the times of a schedule's runs that succeeded, in order.
