@@ -112,7 +112,7 @@ type polls struct {
 
 const (
 	firstPoll = 2 * time.Second
-	lastPoll  = 10 * time.Minute
+	lastPoll  = time.Hour
 )
 
 func newPolls(ctx workflow.Context, o *operation) *polls {
