@@ -178,11 +178,13 @@ func (o *Progress) details() string {
 // given to another.
 const heartbeatTimeout = 10 * time.Second
 
-// steps are short activities: each ends within minutes, and a failure that a
-// new try may cure is tried again.
+// steps are activities that mostly end within minutes, and a failure that a new
+// try may cure is tried again. Some read much (the offsets of a re-keyed topic
+// are found by reading all of it), and a new try begins anew: so the time is
+// ample, and the heartbeat tells of a worker that died.
 func steps(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: time.Hour,
+		StartToCloseTimeout: 7 * 24 * time.Hour,
 		HeartbeatTimeout:    heartbeatTimeout,
 		WaitForCancellation: true,
 		Summary:             summary,
