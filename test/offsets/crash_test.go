@@ -35,17 +35,27 @@ func (u *user) crowd(topic string, groups, partitions int) []string {
 	return names
 }
 
-// places counts where groups are, by committed offset.
+// places counts where groups are, by committed offset. Coordinators that have
+// just moved are asked again.
 func (u *user) places(groups []string) map[int64]int {
 	u.t.Helper()
-	count := map[int64]int{}
-	for name, r := range u.adm.FetchManyOffsets(u.ctx, groups...) {
-		if r.Err != nil {
-			u.t.Fatalf("%s: %v", name, r.Err)
+	for {
+		count := map[int64]int{}
+		var failed error
+		for name, r := range u.adm.FetchManyOffsets(u.ctx, groups...) {
+			if r.Err != nil {
+				failed = fmt.Errorf("%s: %w", name, r.Err)
+			}
+			r.Fetched.Each(func(o kadm.OffsetResponse) { count[o.At]++ })
 		}
-		r.Fetched.Each(func(o kadm.OffsetResponse) { count[o.At]++ })
+		if failed == nil {
+			return count
+		}
+		if u.ctx.Err() != nil {
+			u.t.Fatal(failed)
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
-	return count
 }
 
 // awaitActivity waits until a workflow has scheduled an activity of a type.
