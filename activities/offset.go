@@ -26,6 +26,20 @@ const (
 	UndoFailed    = "UndoFailed"    // ... and could not be put back
 )
 
+// Direction is where a change of offsets goes: Forward to the targets, Back to
+// what was committed before.
+type Direction = offsets.Direction
+
+// The directions.
+const (
+	Forward = offsets.Forward
+	Back    = offsets.Back
+)
+
+// Tries is how often a partition whose error is transient is tried in one
+// round. A further round is another activity, after a durable timer.
+const Tries = 4
+
 // OffsetRequest is whose committed offsets to set, to what, and how.
 type OffsetRequest struct {
 	Requested
@@ -304,7 +318,7 @@ func (*Offsets) ApplyOffsets(ctx context.Context, req OffsetRequest, plan Offset
 		defer done()
 		var sum counter
 		o, err := run.Apply(ctx, shard, round, to, offsets.Applier{
-			Cluster: run.Cluster, Concurrent: req.MaxConcurrent, Tries: offsets.Tries,
+			Cluster: run.Cluster, Concurrent: req.MaxConcurrent, Tries: Tries,
 			Report: func(n int) { report(Watermark{Done: Amount{Partitions: sum.add(n)}}) },
 		})
 		if err != nil {

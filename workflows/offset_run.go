@@ -8,7 +8,6 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
-	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
@@ -169,23 +168,31 @@ func (r *offsetRun) request() activities.OffsetRequest {
 	return req
 }
 
+// rounds is in how many rounds a partition is tried, each of which tries it
+// [activities.Tries] times.
 func (r *offsetRun) rounds() int {
-	if r.req.MaxRetries == nil {
-		return offsets.Rounds(20)
+	retries := 20
+	if r.req.MaxRetries != nil {
+		retries = *r.req.MaxRetries
 	}
-	return offsets.Rounds(*r.req.MaxRetries)
+	return max(1, (retries+activities.Tries)/activities.Tries)
+}
+
+// pauseBefore is how long to wait before a round, from 1.
+func pauseBefore(round int) time.Duration {
+	return min(5*time.Second<<min(round-1, 4), time.Minute)
 }
 
 // apply sets the offsets, shard by shard.
 func (r *offsetRun) apply(ctx workflow.Context) error {
 	return r.eachPart(ctx, r.plan.Shards, r.window(), func(ctx workflow.Context, shard int) workflow.Future {
-		return r.shard(ctx, shard, offsets.Forward, r.rounds(), !r.req.Offsets.BestEffort)
+		return r.shard(ctx, shard, activities.Forward, r.rounds(), !r.req.Offsets.BestEffort)
 	})
 }
 
 // shard makes the changes of one shard: once, and then in further rounds those
 // whose error was transient. strict: a change that cannot be made is an error.
-func (r *offsetRun) shard(ctx workflow.Context, shard int, to offsets.Direction, rounds int, strict bool) workflow.Future {
+func (r *offsetRun) shard(ctx workflow.Context, shard int, to activities.Direction, rounds int, strict bool) workflow.Future {
 	f, set := workflow.NewFuture(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		var a *activities.Offsets
@@ -193,7 +200,7 @@ func (r *offsetRun) shard(ctx workflow.Context, shard int, to offsets.Direction,
 		for round := 0; ; round++ {
 			var got activities.OffsetsApplied
 			summary := fmt.Sprintf("set offsets, shard %d of %d", shard+1, r.plan.Shards)
-			if to == offsets.Back {
+			if to == activities.Back {
 				summary = fmt.Sprintf("put offsets back, shard %d of %d", shard+1, r.plan.Shards)
 			}
 			if round > 0 {
@@ -213,7 +220,7 @@ func (r *offsetRun) shard(ctx workflow.Context, shard int, to offsets.Direction,
 				set.SetValue(did)
 				return
 			}
-			pause := workflow.NewTimerWithOptions(ctx, offsets.Pause(round+1), workflow.TimerOptions{Summary: fmt.Sprintf("try %d partitions again", got.Open)})
+			pause := workflow.NewTimerWithOptions(ctx, pauseBefore(round+1), workflow.TimerOptions{Summary: fmt.Sprintf("try %d partitions again", got.Open)})
 			if err := pause.Get(ctx, nil); err != nil {
 				set.SetError(err)
 				return
@@ -226,11 +233,11 @@ func (r *offsetRun) shard(ctx workflow.Context, shard int, to offsets.Direction,
 // verify reads all offsets back that were set.
 func (r *offsetRun) verify(ctx workflow.Context) error {
 	return r.eachPart(ctx, r.plan.Shards, r.window(), func(ctx workflow.Context, shard int) workflow.Future {
-		return r.verifyShard(ctx, shard, offsets.Forward, !r.req.Offsets.BestEffort)
+		return r.verifyShard(ctx, shard, activities.Forward, !r.req.Offsets.BestEffort)
 	})
 }
 
-func (r *offsetRun) verifyShard(ctx workflow.Context, shard int, to offsets.Direction, strict bool) workflow.Future {
+func (r *offsetRun) verifyShard(ctx workflow.Context, shard int, to activities.Direction, strict bool) workflow.Future {
 	f, set := workflow.NewFuture(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		var a *activities.Offsets
@@ -258,11 +265,11 @@ func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotRe
 	r.show(ctx)
 	var bad []string
 	for shard := range r.plan.Shards {
-		if err := r.shard(ctx, shard, offsets.Back, undoRounds, false).Get(ctx, nil); err != nil {
+		if err := r.shard(ctx, shard, activities.Back, undoRounds, false).Get(ctx, nil); err != nil {
 			bad = append(bad, message(err))
 			continue
 		}
-		if err := r.verifyShard(ctx, shard, offsets.Back, true).Get(ctx, nil); err != nil {
+		if err := r.verifyShard(ctx, shard, activities.Back, true).Get(ctx, nil); err != nil {
 			bad = append(bad, message(err))
 		}
 		if text := r.leftBehind(ctx, shard); text != "" {

@@ -33,7 +33,8 @@ var (
 	validateKind   = kind{"validate", workflows.Validate, "Validate", resultOf[validateReport]}
 	scheduledKind  = kind{"scheduled", workflows.Scheduled, workflows.ScheduledType, resultOf[scheduledReport]}
 
-	kinds = []kind{backupKind, restoreKind, continuousKind, pruneKind, validateKind, scheduledKind}
+	kinds = []kind{backupKind, restoreKind, continuousKind, pruneKind, validateKind, scheduledKind,
+		offsetResetKind, bulkResetKind, offsetRollbackKind, offsetSnapshotKind, snapshotDeleteKind}
 )
 
 // kindOf returns the kind with that workflow type; of a type that this program

@@ -20,10 +20,6 @@ var (
 	snapshotDeleteKind = kind{"offset-snapshot-delete", workflows.DeleteOffsetSnapshot, "DeleteOffsetSnapshot", resultOf[snapshotReport]}
 )
 
-func init() {
-	kinds = append(kinds, offsetResetKind, bulkResetKind, offsetRollbackKind, offsetSnapshotKind, snapshotDeleteKind)
-}
-
 // planView is a plan as it is printed.
 type planView struct {
 	*offsets.Plan

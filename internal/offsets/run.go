@@ -1,11 +1,9 @@
 package offsets
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -328,15 +326,4 @@ func blockedText(g *GroupPlan) string {
 		return "it has active members: " + describeActive(g)
 	}
 	return g.Blocked
-}
-
-// Tries is how often a partition is tried in one round.
-const Tries = 4
-
-// Rounds is in how many rounds a partition is tried again so many times.
-func Rounds(retries int) int { return max(1, (retries+Tries)/Tries) }
-
-// Pause is how long to wait before a round.
-func Pause(round int) time.Duration {
-	return min(5*time.Second<<min(cmp.Or(round, 1)-1, 4), time.Minute)
 }
