@@ -30,12 +30,16 @@ func (p *program) restoreCommand() *cli.Command {
 
 // restore starts a restore; threePhases asks for the reset of offsets too.
 func (p *program) restore(c *cli.Context, threePhases bool) error {
-	doc, err := restoreSettings.load(c, config.ForRestore)
+	var implied []config.Override
+	if threePhases {
+		implied = []config.Override{
+			{Key: "restore.consumer_group_strategy", Text: "header-based", From: "three-phase-restore"},
+			{Key: "restore.reset_consumer_offsets", Text: "true", From: "three-phase-restore"},
+		}
+	}
+	doc, err := restoreSettings.load(c, config.ForRestore, implied...)
 	if err != nil {
 		return err
-	}
-	if threePhases {
-		doc.Restore.ConsumerGroupStrategy, doc.Restore.ResetConsumerOffsets = "header-based", true
 	}
 	if doc.Restore.DryRun {
 		return p.dryRun(c, doc)

@@ -125,7 +125,8 @@ func (s *settings) overrides(c *cli.Context) ([]config.Override, error) {
 var configFlag = &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "Configuration file (YAML); - is standard input.", Category: inOperation}
 
 // load reads the configuration for an operation that a worker will carry out.
-func (s *settings) load(c *cli.Context, use config.Use) (*config.Document, error) {
+// implied is what the command itself says, beyond file and flags.
+func (s *settings) load(c *cli.Context, use config.Use, implied ...config.Override) (*config.Document, error) {
 	if c.Args().Present() {
 		return nil, usage("unexpected argument %q", c.Args().First())
 	}
@@ -136,7 +137,7 @@ func (s *settings) load(c *cli.Context, use config.Use) (*config.Document, error
 	if err != nil {
 		return nil, err
 	}
-	doc, err := config.Load(use, c.String("config"), set...)
+	doc, err := config.Load(use, c.String("config"), append(set, implied...)...)
 	if err != nil {
 		return nil, err
 	}
