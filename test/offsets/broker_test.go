@@ -55,6 +55,8 @@ func TestABrokerIsKilledDuringABulkReset(t *testing.T) {
 	}
 	report, _, _ := strings.Cut(u.ends(0, "watch "+id).Out, "\nSet\n")
 	t.Log(report)
+	// A client that does not know the coordinators of before.
+	u.adm = kadm.NewClient(u.bed.Client(t, kafkabed.Login{}))
 	if got := u.places(groups); len(got) != 1 || got[3] != len(groups)*partitions {
 		t.Errorf("%v", got)
 	}
