@@ -71,9 +71,6 @@ try {
   await tab('Search Attributes')
   await seen('"KafkaBackupApproval": "approved"')
   await seen(`"KafkaBackupApprover": "${expect.answer.by}"`)
-  await tab('Timeline')
-  await page.getByText('PrepareTargets').or(page.locator('svg text')).first().waitFor()
-  await shot('web-ui-timeline')
 } catch (err) {
   await shot('failed').catch(() => {})
   console.error(err)
