@@ -138,6 +138,11 @@ func (e *notOurs) Error() string {
 // ours reads a schedule of the product.
 func ours(ctx context.Context, h client.ScheduleHandle) (*client.ScheduleDescription, *workflows.ScheduledRequest, error) {
 	d, err := h.Describe(ctx)
+	var notReady *serviceerror.WorkflowNotReady // now and then the schedule continues as new, for a moment
+	for try := 0; errors.As(err, &notReady) && try < 10 && ctx.Err() == nil; try++ {
+		time.Sleep(100 * time.Millisecond)
+		d, err = h.Describe(ctx)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -138,17 +138,24 @@ func (b *bed) nextHour(id string) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
 	defer cancel()
 	h := b.client.ScheduleClient().GetHandle(ctx, id)
-	before, err := h.Describe(ctx)
-	if err != nil {
-		b.t.Fatal(err)
+	// A scheduler that continues as new cannot be asked for a moment.
+	describe := func() *client.ScheduleDescription {
+		for {
+			d, err := h.Describe(ctx)
+			if err == nil {
+				return d
+			}
+			if ctx.Err() != nil {
+				b.t.Fatalf("%s: %v", id, err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
 	}
+	before := describe()
 	first := b.skipTo(ctx, id, time.Time{})
 	asked := time.Now()
 	for {
-		after, err := h.Describe(ctx)
-		if err != nil {
-			b.t.Fatalf("%s at %v: %v", id, first, err)
-		}
+		after := describe()
 		if after.Info.NumActions > before.Info.NumActions {
 			run := after.Info.RecentActions[len(after.Info.RecentActions)-1].StartWorkflowResult
 			if err := b.client.GetWorkflow(ctx, run.WorkflowID, run.FirstExecutionRunID).Get(ctx, nil); err != nil {
