@@ -45,8 +45,8 @@ type keeper struct {
 // Shares of the processor time that the process uses: above the first the
 // limit is raised, below the second it is lowered towards the least.
 const (
-	tooMuch = 0.40
-	little  = 0.20
+	tooMuch = 0.15
+	little  = 0.06
 )
 
 // between is the least time between two looks.
