@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,9 +25,10 @@ import (
 // stream is a continuous backup in Temporal's test environment.
 type stream struct {
 	*testsuite.TestWorkflowEnvironment
-	ids      []string // of the backups planned, in order
-	previous []string // what each was to add to
-	done     []string // of those completed
+	mu       sync.Mutex // activities run beside each other
+	ids      []string   // of the backups planned, in order
+	previous []string   // what each was to add to
+	done     []string   // of those completed
 	until    []time.Time
 	fail     map[int]error // by number of the plan
 	parts    int
@@ -46,14 +48,20 @@ func newStream(t *testing.T) *stream {
 	s.OnActivity("RunningParts", any).Return(activities.RunningParts{}, nil).Maybe()
 	s.OnActivity("FreeBackupID", any, any, any, any).Return(func(_ context.Context, _ config.Storage, id string, _ int) (string, error) { return id, nil }).Maybe()
 	s.OnActivity("PlanBackup", any, any).Return(func(_ context.Context, req activities.BackupRequest) (activities.BackupPlan, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.ids, s.previous = append(s.ids, req.BackupID), append(s.previous, req.Previous)
 		return activities.BackupPlan{Digest: digestA, Parts: s.parts}, s.fail[len(s.ids)]
 	}).Maybe()
 	s.OnActivity("FollowPart", any, any, any, any, any, any).Return(func(_ context.Context, _ activities.BackupRequest, _ activities.BackupPlan, _ int, until, _ time.Time) (activities.Amount, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.until = append(s.until, until)
 		return activities.Amount{Records: 1}, nil
 	}).After(time.Second).Maybe()
 	s.OnActivity("CompleteBackup", any, any, any).Return(func(_ context.Context, req activities.BackupRequest, _ activities.BackupPlan) (activities.BackupReport, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.done = append(s.done, req.BackupID)
 		return activities.BackupReport{BackupID: req.BackupID}, nil
 	}).Maybe()
