@@ -5,6 +5,7 @@ package offsets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/kafka-backup/kafka-backup/test/kafkabed"
@@ -174,7 +176,14 @@ func (u *user) commit(group, topic string, at ...int64) {
 			os.AddOffset(topic, int32(p), o, -1)
 		}
 	}
-	if err := u.adm.CommitAllOffsets(u.ctx, group, os); err != nil {
+	// The group's coordinator may hear of a new topic a little later than the
+	// others.
+	err := u.adm.CommitAllOffsets(u.ctx, group, os)
+	for errors.Is(err, kerr.UnknownTopicOrPartition) && u.ctx.Err() == nil {
+		time.Sleep(50 * time.Millisecond)
+		err = u.adm.CommitAllOffsets(u.ctx, group, os)
+	}
+	if err != nil {
 		u.t.Fatal(err)
 	}
 }
