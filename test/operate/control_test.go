@@ -115,7 +115,7 @@ func TestForeignRecordDuringALongPause(t *testing.T) {
 	o.must(cl.ProduceSync(o.ctx, &kgo.Record{Topic: "foreign-load", Partition: 1, Value: []byte("not from the backup")}).FirstErr())
 	o.awaitForgotten(r)
 	o.wantCode(o.run("dave", "resume", r.id), 0)
-	o.wantCode(o.run("carol", "watch", r.id), 1, "foreign-load/1", "forgotten this restore's producer id")
+	o.wantCode(o.run("carol", "watch", r.id), 1, "foreign-load/1", "does not know this restore's producer id")
 }
 
 // A cancel says what was done, exactly, puts the configurations back, and the
