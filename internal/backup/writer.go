@@ -206,23 +206,12 @@ func (b *block) encode(c *Copier) error {
 		return nil
 	}
 	raw := make([][]byte, len(b.batches))
-	m := &b.meta
-	m.FirstOffset, m.LastOffset = b.batches[0].BaseOffset(), b.batches[len(b.batches)-1].LastOffset()
 	var uncompressed int64
 	for i, batch := range b.batches {
 		if err := batch.Verify(); err != nil {
 			return fmt.Errorf("%s/%d: %w", b.p.Topic, b.p.Partition, err)
 		}
-		base := batch.BaseTimestamp()
-		if batch.IsLogAppendTime() {
-			base = batch.MaxTimestamp()
-		}
-		if i == 0 {
-			m.MinBaseTimestamp, m.MaxTimestamp = base, batch.MaxTimestamp()
-		}
-		m.MinBaseTimestamp = min(m.MinBaseTimestamp, base)
-		m.MaxTimestamp = max(m.MaxTimestamp, batch.MaxTimestamp())
-		m.Records += int64(batch.NumRecords())
+		b.meta.AddBatch(batch)
 		if batch.Codec() == recordbatch.None {
 			uncompressed += int64(len(batch))
 		}
@@ -236,7 +225,7 @@ func (b *block) encode(c *Copier) error {
 	var err error
 	b.encoded, err = repository.EncodeBlock(codec, level, raw...)
 	if err == nil {
-		m.SetEncoded(b.encoded)
+		b.meta.SetEncoded(b.encoded)
 	}
 	return err
 }

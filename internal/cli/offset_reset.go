@@ -72,20 +72,26 @@ func (p *program) makePlan(ctx context.Context, doc *config.Document, r offsets.
 	return v, err
 }
 
+// plannedOffsets makes the plan that the command asks for, in this process.
+func (p *program) plannedOffsets(c *cli.Context) (*config.Document, *planView, error) {
+	doc, err := p.offsetDocument(c, true, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := p.offsetRequest(c, doc)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := p.makePlan(c.Context, doc, r)
+	return doc, v, err
+}
+
 func (p *program) planOffsets(c *cli.Context) error {
 	format, err := outputFormat(c, render.Text, render.JSON, render.YAML, render.CSV)
 	if err != nil {
 		return err
 	}
-	doc, err := p.offsetDocument(c, true, false)
-	if err != nil {
-		return err
-	}
-	r, err := p.offsetRequest(c, doc)
-	if err != nil {
-		return err
-	}
-	v, err := p.makePlan(c.Context, doc, r)
+	_, v, err := p.plannedOffsets(c)
 	if err != nil {
 		return err
 	}
@@ -103,15 +109,7 @@ func (p *program) planOffsets(c *cli.Context) error {
 }
 
 func (p *program) scriptOffsets(c *cli.Context) error {
-	doc, err := p.offsetDocument(c, true, false)
-	if err != nil {
-		return err
-	}
-	r, err := p.offsetRequest(c, doc)
-	if err != nil {
-		return err
-	}
-	v, err := p.makePlan(c.Context, doc, r)
+	doc, v, err := p.plannedOffsets(c)
 	if err != nil {
 		return err
 	}

@@ -181,11 +181,9 @@ func (l *locator) answer(ctx context.Context, qs []question) {
 }
 
 func (l *locator) askBroker(ctx context.Context, broker int32, qs []question) {
-	// The producers first, the high watermark after: what is produced in
-	// between makes the log seem longer than the sequence says only if
-	// somebody else, or another attempt, writes; the latter shows again at
-	// the next question, since its own records raise the sequence too. So the
-	// high watermark is asked first.
+	// The high watermark first: what the restore itself produces between the
+	// two questions then raises only the sequence, and is not taken for
+	// somebody else's.
 	marks, err := l.highWatermarks(ctx, broker, qs)
 	var states map[partitionKey]located
 	if err == nil {
