@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"gocloud.dev/blob"
@@ -345,5 +347,65 @@ func TestReplaceBesideRead(t *testing.T) {
 	}
 	if a, err := b.Attributes(t.Context(), "copy"); err != nil || time.Since(a.ModTime) > time.Hour || a.Size != int64(len(fresh)) {
 		t.Errorf("attributes %+v, %v", a, err)
+	}
+}
+
+// What is read back is what was uploaded, whatever the size is beside those of buffers and pieces,
+// and however few bytes the reader gives at a time.
+func TestUploadOfAnySize(t *testing.T) {
+	b := open(t, t.TempDir())
+	random := rand.New(rand.NewPCG(1, 2))
+	data := make([]byte, 3*pieceSize+alignment+1)
+	for i := range data {
+		data[i] = byte(random.Uint32())
+	}
+	for _, around := range []int{0, alignment, small, small + alignment, pieceSize, pieceSize + small, 2 * pieceSize, 3 * pieceSize, 3*pieceSize + alignment} {
+		for _, size := range []int{around - 1, around, around + 1} {
+			if size < 0 {
+				continue
+			}
+			key := fmt.Sprint("size/", size)
+			if err := b.Upload(t.Context(), key, iotest.DataErrReader(&dribble{data[:size], random}), onlyNew); err != nil {
+				t.Fatalf("%d bytes: %v", size, err)
+			}
+			got, err := b.ReadAll(t.Context(), key)
+			if err != nil || !bytes.Equal(got, data[:size]) {
+				t.Errorf("%d bytes: %d other bytes came back, %v", size, len(got), err)
+			}
+		}
+	}
+}
+
+// dribble gives some bytes at a time.
+type dribble struct {
+	rest   []byte
+	random *rand.Rand
+}
+
+func (d *dribble) Read(p []byte) (int, error) {
+	if len(d.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), 1+d.random.IntN(100<<10))], d.rest)
+	d.rest = d.rest[n:]
+	return n, nil
+}
+
+// A reader that breaks off, also with the error that io.ReadFull has for its own use, and at any
+// point of an upload, leaves no object.
+func TestUploadBrokenOff(t *testing.T) {
+	root := t.TempDir()
+	b := open(t, root)
+	for _, size := range []int{0, 1, small, small + 1, pieceSize, pieceSize + 1, 3*pieceSize + 1} {
+		broken := io.MultiReader(bytes.NewReader(make([]byte, size)), iotest.ErrReader(io.ErrUnexpectedEOF))
+		if err := b.Upload(t.Context(), "x", broken, onlyNew); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("after %d bytes: got %v", size, err)
+		}
+		if ok, err := b.Exists(t.Context(), "x"); ok || err != nil {
+			t.Errorf("after %d bytes: the object exists: %v, %v", size, ok, err)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(root, tempName)); err != nil || len(left) != 0 {
+		t.Errorf("temporary files are left: %v, %v", left, err)
 	}
 }

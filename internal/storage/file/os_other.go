@@ -3,6 +3,7 @@
 package file
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 )
@@ -17,3 +18,6 @@ func renameNoReplace(_, to string) error {
 
 // beginFlush is for systems that can be asked to begin writing; here the sync at the end does it all.
 func beginFlush(*os.File, int64, int64) {}
+
+// setDirect is for systems on which writes can go past the page cache.
+func setDirect(*os.File, bool) error { return errors.ErrUnsupported }

@@ -3,7 +3,6 @@ package file
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,9 +11,6 @@ import (
 
 	"gocloud.dev/blob/driver"
 )
-
-// copyBuffer is the size of one write(2) of an upload.
-const copyBuffer = 256 << 10
 
 // flushEvery is after how many bytes the system is asked to begin writing them
 // to the disk. The sync at the end then has little left to wait for, and a
@@ -83,6 +79,7 @@ type writer struct {
 	path       string
 	ifNotExist bool
 	failed     error
+	direct     bool // writes go past the page cache
 
 	written, flushed int64 // bytes; flushed: those the system was asked to write to the disk
 }
@@ -93,23 +90,24 @@ func (w *writer) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := w.file.Write(p)
+	if w.direct && errors.Is(err, syscall.EINVAL) {
+		// The file system has direct writes, but not such ones.
+		if err = w.cached(); err == nil {
+			var m int
+			m, err = w.file.Write(p[n:])
+			n += m
+		}
+	}
 	if err != nil {
 		w.failed = err
 	}
-	if w.written += int64(n); w.written-w.flushed >= flushEvery {
+	if w.written += int64(n); w.direct {
+		w.flushed = w.written
+	} else if w.written-w.flushed >= flushEvery {
 		beginFlush(w.file, w.flushed, w.written-w.flushed)
 		w.flushed = w.written
 	}
 	return n, err
-}
-
-// Upload implements driver.Uploader. An error, from r too, makes Close discard the write.
-func (w *writer) Upload(r io.Reader) error {
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, copyBuffer))
-	if err != nil {
-		w.failed = err
-	}
-	return err
 }
 
 // discard drops the write.
