@@ -68,17 +68,20 @@ func (b *bed) compare(ctx context.Context, o options, s *source) ([]*series, err
 		fmt.Fprintf(os.Stderr, "bench: %s, %s: %s\n", s.topic, name, line(o, s, m))
 		return nil
 	}
-	yard := func(name string, do func() error) error {
-		return add(name, "", func() (measured, error) { return measure(do) })
+	yard := func(name, against string, do func() error) error {
+		return add(name, against, func() (measured, error) { return measure(do) })
 	}
 	target := func(round int, what string) string { return fmt.Sprintf("%s-%s-%d", s.topic, what, round) }
 
 	for round := range o.rounds {
-		if err := yard("raw fetch", func() error { return b.rawFetch(ctx, s, nil) }); err != nil {
+		if err := yard("raw fetch", "", func() error { return b.rawFetch(ctx, s, lanes, nil) }); err != nil {
+			return nil, err
+		}
+		if err := yard("bare copy", "raw fetch", func() error { return b.bareCopy(ctx, s) }); err != nil {
 			return nil, err
 		}
 		if s.codec == "none" {
-			if err := yard("encode alone", func() error { return b.encode(s) }); err != nil {
+			if err := yard("encode alone", "", func() error { return b.encode(s) }); err != nil {
 				return nil, err
 			}
 		}
@@ -97,7 +100,7 @@ func (b *bed) compare(ctx context.Context, o options, s *source) ([]*series, err
 				}
 			}
 		}
-		if err := yard("franz-go consume", func() error { return b.consume(ctx, s) }); err != nil {
+		if err := yard("franz-go consume", "", func() error { return b.consume(ctx, s) }); err != nil {
 			return nil, err
 		}
 		made := target(round, "raw")
