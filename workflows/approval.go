@@ -168,7 +168,6 @@ func (o *operation) overdue(ctx workflow.Context, q *Question, wait time.Duratio
 		q.Until = workflow.Now(ctx).Add(wait)
 		o.note("still waiting for approval (reminder %d)", q.Reminders)
 		o.tellWaiting(ctx, q)
-		o.tellWaiting(ctx, q)
 	case "proceed":
 		decision(activities.Proceeded)
 	default:

@@ -6,9 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/config"
 )
 
 // wantType checks that err is an application error of a type.
@@ -207,6 +210,10 @@ func TestTimeouts(t *testing.T) {
 		w := newWorld(t)
 		req := gatedRestore()
 		req.Approval.OnTimeout = "remind"
+		req.Notifications = config.Notifications{Slack: config.Slack{URL: config.NewSecret("${SLACK}"), On: []string{config.OnWaiting}}}
+		w.RegisterWorkflow(Notify)
+		told := 0
+		w.SetOnChildWorkflowStartedListener(func(*workflow.Info, workflow.Context, converter.EncodedValues) { told++ })
 		var p Progress
 		w.after(150*time.Minute, func() {
 			p = w.progress()
@@ -216,6 +223,9 @@ func TestTimeouts(t *testing.T) {
 		w.report()
 		if p.State != Waiting || p.Approval.Reminders != 2 || !p.Approval.Until.After(p.Approval.AskedAt.Add(2*time.Hour)) {
 			t.Errorf("after two and a half hours: %+v", p.Approval)
+		}
+		if told != 3 {
+			t.Errorf("told %d times, want once for the question and once for each reminder", told)
 		}
 	})
 }
