@@ -67,7 +67,7 @@ func Backup(ctx workflow.Context, req activities.BackupRequest) (report activiti
 	for _, w := range report.Warnings {
 		o.note("%s", w)
 	}
-	o.Done = plan.Total
+	o.Done = report.New // until here offsets were counted, some of which hold no record
 	return report, nil
 }
 

@@ -97,7 +97,7 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activi
 		report.Warnings = append(report.Warnings, reset.Warnings...)
 	}
 	report.FinishedAt = workflow.Now(ctx)
-	o.Done = plan.Total
+	o.Done = data.Total
 	return report, nil
 }
 
