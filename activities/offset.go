@@ -101,7 +101,7 @@ type OffsetReport struct {
 
 // Partly tells whether something that was asked for was not done.
 func (r *OffsetReport) Partly() bool {
-	return r.Summary.Failed > 0 || r.Totals.Blocked > 0 || r.Totals.OutOfRange > 0
+	return r.Summary.Failed > 0 || r.Totals.Blocked > 0 || r.Totals.OutOfRange > 0 || r.Totals.Failed > 0
 }
 
 // SnapshotRequest is what to take a snapshot of.
@@ -170,7 +170,7 @@ func describePlan(ctx context.Context, repo *repository.Repository, p *offsets.P
 	table := Table{Name: "Committed offsets", Header: []string{"Group", "Topic", "Partition", "Current", "Target", "Action"}}
 	var bad []offsets.GroupPlan
 	for n := range p.Shards {
-		if n > 0 && len(table.Rows) == MaxProposalRows && t.Blocked == 0 && t.OutOfRange == 0 {
+		if n > 0 && len(table.Rows) == MaxProposalRows && t.Blocked == 0 && t.OutOfRange == 0 && t.Failed == 0 {
 			break
 		}
 		s, err := p.ReadShard(ctx, repo, n)
@@ -417,6 +417,9 @@ func offsetKind(err error) string {
 	case errors.As(err, &recreated):
 		return TopicRecreated
 	case errors.As(err, &blocked):
+		if blocked.Kind == offsets.BlockedNoRight {
+			return Authorization
+		}
 		return Refused
 	}
 	return ""
@@ -430,20 +433,4 @@ func restoreRun(ctx context.Context, cluster *kafka.Cluster, repo *repository.Re
 		return nil, err
 	}
 	return &offsets.Run{Folder: offsetFolder(ctx, repo), Cluster: cluster, Plan: p, Name: "reset"}, nil
-}
-
-// LeftBehind says what could not be put back in a shard; "" when all was.
-func (*Offsets) LeftBehind(ctx context.Context, req OffsetRequest, plan OffsetPlan, shard int) (string, error) {
-	return step(ctx, false, func(ctx context.Context) (string, error) {
-		run, done, err := req.run(ctx, plan)
-		if err != nil {
-			return "", err
-		}
-		defer done()
-		left, err := run.Left(ctx, shard, offsets.Back)
-		if err != nil || len(left) == 0 {
-			return "", err
-		}
-		return fmt.Sprintf("%d committed offsets could not be put back: %s", len(left), first(left)), nil
-	})
 }

@@ -334,16 +334,15 @@ func (*Restore) RestoreOffsets(ctx context.Context, req RestoreRequest, plan Res
 			return struct{}{}, err
 		}
 		for shard := range run.Plan.Shards {
-			o, err := run.Apply(ctx, shard, 0, offsets.Back, offsets.Applier{Cluster: cluster, Tries: 20})
-			if err != nil {
+			if _, err := run.Apply(ctx, shard, 0, offsets.Back, offsets.Applier{Cluster: cluster, Tries: 20}); err != nil {
 				return struct{}{}, err
 			}
 			_, wrong, err := run.Verify(ctx, shard, offsets.Back)
 			if err != nil {
 				return struct{}{}, err
 			}
-			if n := len(o.Failed) + len(o.Open) + len(wrong); n > 0 {
-				return struct{}{}, fmt.Errorf("%d committed offsets could not be put back, the first: %s", n, first(o.Failed, o.Open, wrong))
+			if n := len(wrong); n > 0 {
+				return struct{}{}, fmt.Errorf("%d committed offsets could not be put back, the first: %s", n, first(wrong))
 			}
 		}
 		return struct{}{}, nil

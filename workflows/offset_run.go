@@ -272,9 +272,6 @@ func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotRe
 		if err := r.verifyShard(ctx, shard, activities.Back, true).Get(ctx, nil); err != nil {
 			bad = append(bad, message(err))
 		}
-		if text := r.leftBehind(ctx, shard); text != "" {
-			bad = append(bad, text)
-		}
 	}
 	r.State, r.Phase = Running, phase
 	state := "the state before"
@@ -294,15 +291,4 @@ func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotRe
 		return why
 	}
 	return temporal.NewNonRetryableApplicationError(fmt.Sprintf("%s. All offsets were put back to %s and read back", message(why), state), activities.NotSet, nil)
-}
-
-// leftBehind tells what could not be put back in a shard. The rounds are
-// recorded; asking for the last again gives what is recorded.
-func (r *offsetRun) leftBehind(ctx workflow.Context, shard int) string {
-	var a *activities.Offsets
-	var text string
-	if err := workflow.ExecuteActivity(steps(ctx, "see what could not be put back"), a.LeftBehind, r.req, r.plan, shard).Get(ctx, &text); err != nil {
-		return message(err)
-	}
-	return text
 }

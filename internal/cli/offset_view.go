@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/offsets"
@@ -99,7 +100,7 @@ func (v *planView) Text(w io.Writer) error {
 		if g.Blocked != "" {
 			remarks = append(remarks, "Cannot be reset: "+g.Blocked)
 			for _, m := range g.Members {
-				remarks = append(remarks, fmt.Sprintf("  member %s, client %s, host %s", m.ID, m.ClientID, m.Host))
+				remarks = append(remarks, "  member "+m.String())
 			}
 		}
 		for j := range g.Topics {
@@ -142,7 +143,7 @@ func (v *planView) Text(w io.Writer) error {
 		}
 		return render.Count(n)
 	}
-	err := render.Fields(w, "Targets", v.Source, "Unchanged", count(t.Unchanged), "Skipped", count(t.Skip), "Out of range", count(t.OutOfRange), "Clamped", count(t.Clamped),
+	err := render.Fields(w, "Targets", v.Source, "Unchanged", count(t.Unchanged), "Skipped", count(t.Skip), "Out of range", count(t.OutOfRange), "Cannot be set", count(t.Failed), "Clamped", count(t.Clamped),
 		"Lag", fmt.Sprintf("%s before, %s after", render.Count(t.LagBefore), render.Count(t.LagAfter)))
 	if err != nil {
 		return err
@@ -213,7 +214,7 @@ func (r offsetReport) Text(w io.Writer) error {
 	}
 	err := render.Fields(w, "Cluster", r.ClusterID, "Targets", r.Source, "Consumer groups", groups,
 		"Partitions set", fmt.Sprintf("%s, of which %s read back", render.Count(s.Changed), render.Count(r.Verified)),
-		"Unchanged", positive(t.Unchanged), "Skipped", positive(t.Skip), "Out of range", positive(t.OutOfRange), "Failed", positive(s.Failed), "Retries", positive(s.Retries),
+		"Unchanged", positive(t.Unchanged), "Skipped", positive(t.Skip), "Out of range", positive(t.OutOfRange), "Cannot be set", positive(t.Failed), "Failed", positive(s.Failed), "Retries", positive(s.Retries),
 		"Snapshot before", r.SnapshotID, "Approval", decisionText(r.Approval),
 		"Rate", rate, "Latency", latency, "Took", took(r.StartedAt, r.FinishedAt, 0), "Report", r.Key)
 	if err != nil {
@@ -272,5 +273,13 @@ func (r offsetReport) bad(w io.Writer) error {
 			return err
 		}
 	}
-	return warnings(w, slices.DeleteFunc(slices.Clone(r.Warnings), func(string) bool { return len(r.Blocked) > 0 }))
+	blocked := map[string]bool{}
+	for _, b := range r.Blocked {
+		blocked[b.Group] = true
+	}
+	return warnings(w, slices.DeleteFunc(slices.Clone(r.Warnings), func(text string) bool {
+		name, _, _ := strings.Cut(strings.TrimPrefix(text, "group "), ":")
+		name, _, _ = strings.Cut(name, " (")
+		return blocked[name] // said above
+	}))
 }

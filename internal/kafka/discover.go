@@ -17,6 +17,9 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/config"
 )
 
+// opFindTopics is what is done, as errors name it.
+const opFindTopics = "find topics"
+
 // Topic is a topic as the cluster describes it.
 type Topic struct {
 	Name              string
@@ -25,6 +28,7 @@ type Topic struct {
 	ReplicationFactor int               // of partition 0
 	Config            map[string]string // what is set on the topic itself; nil: not known (see [Discovery.Warnings])
 	Partitions        []Partition       // by number, without gaps
+	Operations        Operations        // what who asks may do with it
 	// Compacted tells whether the cleanup policy, the topic's own or the brokers', is or includes
 	// compaction; DeleteRetention is then how long tombstones are kept at least (delete.retention.ms).
 	// Both are filled in by [Cluster.Discover], as far as the configuration is known.
@@ -185,10 +189,10 @@ func (c *Cluster) selected(ctx context.Context, filter config.TopicFilter, inter
 		}
 		for _, name := range exact {
 			if !present[name] {
-				failed = append(failed, topicError("find topics", name, kerr.UnknownTopicOrPartition))
+				failed = append(failed, topicError(opFindTopics, name, kerr.UnknownTopicOrPartition))
 			}
 		}
-		return partial("find topics", failed)
+		return c.asked(partial(opFindTopics, failed))
 	})
 	if err != nil {
 		return nil, err
@@ -206,7 +210,7 @@ func (t *Topic) leaderless() []*Error {
 	var failed []*Error
 	for _, p := range t.Partitions {
 		if p.Leader < 0 {
-			failed = append(failed, partitionError("find topics", TopicPartition{t.Name, p.Partition}, kerr.LeaderNotAvailable))
+			failed = append(failed, partitionError(opFindTopics, TopicPartition{t.Name, p.Partition}, kerr.LeaderNotAvailable))
 		}
 	}
 	return failed
@@ -229,14 +233,16 @@ func (c *Cluster) DescribeTopics(ctx context.Context, names []string) (map[strin
 		failed = append(failed, slices.DeleteFunc(bad, func(e *Error) bool { return missing(e.Err) })...)
 		rest = rest[n:]
 	}
-	return found, partial("describe topics", failed)
+	return found, c.asked(partial(opFindTopics, failed))
 }
 
 // metadata asks some broker about topics; nil names: all of them. Topics are by name.
 func (c *Cluster) metadata(ctx context.Context, names []string) ([]Topic, []*Error, error) {
-	resp, err := metadataRequest(names).RequestWith(ctx, c.client)
+	req := metadataRequest(names)
+	req.IncludeTopicAuthorizedOperations = true
+	resp, err := req.RequestWith(ctx, c.client)
 	if err != nil {
-		return nil, nil, &Error{Op: "find topics", Partition: -1, Broker: -1, Err: err}
+		return nil, nil, &Error{Op: opFindTopics, Partition: -1, Broker: -1, Err: err}
 	}
 	topics, failed := readMetadata(resp)
 	return topics, failed, nil
@@ -259,10 +265,10 @@ func readMetadata(resp *kmsg.MetadataResponse) (topics []Topic, failed []*Error)
 			continue // we never ask by id
 		}
 		if err := kerr.ErrorForCode(rt.ErrorCode); err != nil {
-			failed = append(failed, topicError("find topics", *rt.Topic, err))
+			failed = append(failed, topicError(opFindTopics, *rt.Topic, err))
 			continue
 		}
-		t := Topic{Name: *rt.Topic, ID: rt.TopicID, Internal: rt.IsInternal}
+		t := Topic{Name: *rt.Topic, ID: rt.TopicID, Internal: rt.IsInternal, Operations: operations(rt.AuthorizedOperations)}
 		for _, rp := range rt.Partitions {
 			p := Partition{Partition: rp.Partition, Leader: rp.Leader, LeaderEpoch: rp.LeaderEpoch, Replicas: rp.Replicas, LogStart: -1, HighWatermark: -1, LastStable: -1, Size: -1}
 			if err := kerr.ErrorForCode(rp.ErrorCode); errors.Is(err, kerr.LeaderNotAvailable) {
@@ -273,7 +279,7 @@ func readMetadata(resp *kmsg.MetadataResponse) (topics []Topic, failed []*Error)
 		slices.SortFunc(t.Partitions, func(a, b Partition) int { return cmp.Compare(a.Partition, b.Partition) })
 		for i, p := range t.Partitions {
 			if p.Partition != int32(i) {
-				failed = append(failed, topicError("find topics", t.Name, fmt.Errorf("the broker's answer leaves out partition %d", i)))
+				failed = append(failed, topicError(opFindTopics, t.Name, fmt.Errorf("the broker's answer leaves out partition %d", i)))
 				break
 			}
 		}

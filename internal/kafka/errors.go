@@ -19,10 +19,11 @@ type Error struct {
 	Group     string // empty: not about a group
 	Broker    int32  // -1: not about a broker
 	Message   string // what the broker said beside the code; may be empty
+	Principal string // who asked; empty: not known
 	Err       error  // the cause; a *kerr.Error when a broker answered with a code
 }
 
-func (e *Error) Error() string { return e.Op + e.about(": ") + withHint(e.Err) }
+func (e *Error) Error() string { return e.Op + e.about(": ") + withHint(e) }
 
 // about says what it is about and what happened, each part after sep or ": ".
 func (e *Error) about(sep string) string {
@@ -51,6 +52,12 @@ func (e *Error) about(sep string) string {
 }
 
 func withHint(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		if r := e.right(); r != nil {
+			return "; " + r.Error()
+		}
+	}
 	if h := Hint(err); h != "" {
 		return "; " + h
 	}

@@ -14,6 +14,14 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/config"
 )
 
+// What is done with groups, as errors name it.
+const (
+	opFetchOffsets   = "fetch committed offsets"
+	opCommitOffsets  = "commit offsets"
+	opDeleteOffsets  = "delete committed offsets"
+	opDescribeGroups = "describe groups"
+)
+
 // Types of groups, in Kafka's words (ListGroups version 5, KIP-848, KIP-932, KIP-1071).
 const (
 	GroupClassic  = "classic"
@@ -114,7 +122,7 @@ func (c *Cluster) CaptureGroups(ctx context.Context, filter config.GroupFilter, 
 // groups a request from version 8 on). A group that does not exist, or has no offsets, gives an empty
 // list. What failed is in a [*PartialError].
 func (c *Cluster) CommittedOffsets(ctx context.Context, groups []string) (map[string][]CommittedOffset, error) {
-	const op = "fetch committed offsets"
+	const op = opFetchOffsets
 	got := make(map[string][]CommittedOffset, len(groups))
 	var failed []*Error
 	each(chunks(groups, maxGroupsPerRequest), func(names []string) func() {
@@ -130,7 +138,7 @@ func (c *Cluster) CommittedOffsets(ctx context.Context, groups []string) (map[st
 	if ctx.Err() != nil {
 		return got, ctx.Err()
 	}
-	return got, partial(op, failed)
+	return got, c.asked(partial(op, failed))
 }
 
 func (c *Cluster) committedOffsets(ctx context.Context, op string, names []string) (map[string][]CommittedOffset, []*Error) {
@@ -234,10 +242,10 @@ func committed(g kmsg.OffsetFetchResponseGroup) ([]CommittedOffset, error) {
 // Topics go by their names; the TopicID of an offset is not looked at. Brokers check neither range nor
 // epoch of an offset. Committing creates a group that does not exist.
 func (c *Cluster) CommitOffsets(ctx context.Context, group string, offsets []CommittedOffset) (map[TopicPartition]error, error) {
-	const op = "commit offsets"
+	const op = opCommitOffsets
 	ids, bad, err := c.topicIDs(ctx, offsets)
 	if err != nil {
-		return nil, groupError(op, group, err)
+		return nil, c.asked(groupError(op, group, err))
 	}
 	names := make(map[TopicID]string, len(ids))
 	req := kmsg.NewPtrOffsetCommitRequest()
@@ -247,10 +255,10 @@ func (c *Cluster) CommitOffsets(ctx context.Context, group string, offsets []Com
 	for _, o := range offsets {
 		tp := TopicPartition{o.Topic, o.Partition}
 		if err, ok := bad[o.Topic]; ok {
-			results[tp] = groupPartition(op, group, tp, err)
+			results[tp] = c.groupPartition(op, group, tp, err)
 			continue
 		}
-		results[tp] = groupPartition(op, group, tp, errNoAnswer)
+		results[tp] = c.groupPartition(op, group, tp, errNoAnswer)
 		i, ok := index[o.Topic]
 		if !ok {
 			i = len(req.Topics)
@@ -269,7 +277,7 @@ func (c *Cluster) CommitOffsets(ctx context.Context, group string, offsets []Com
 	}
 	resp, err := req.RequestWith(ctx, c.client)
 	if err != nil {
-		return nil, groupError(op, group, err)
+		return nil, c.asked(groupError(op, group, err))
 	}
 	for _, t := range resp.Topics {
 		topic := cmp.Or(t.Topic, names[t.TopicID])
@@ -277,7 +285,7 @@ func (c *Cluster) CommitOffsets(ctx context.Context, group string, offsets []Com
 			tp := TopicPartition{topic, p.Partition}
 			results[tp] = nil
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				results[tp] = groupPartition(op, group, tp, err)
+				results[tp] = c.groupPartition(op, group, tp, err)
 			}
 		}
 	}
@@ -318,7 +326,7 @@ func (c *Cluster) topicIDs(ctx context.Context, offsets []CommittedOffset) (ids 
 // member still reads the topic. A partition without an offset is no error; a group that does not exist
 // is, kerr.GroupIDNotFound.
 func (c *Cluster) DeleteOffsets(ctx context.Context, group string, parts []TopicPartition) (map[TopicPartition]error, error) {
-	const op = "delete committed offsets"
+	const op = opDeleteOffsets
 	req := kmsg.NewPtrOffsetDeleteRequest()
 	req.Group = group
 	results := make(map[TopicPartition]error, len(parts))
@@ -330,7 +338,7 @@ func (c *Cluster) DeleteOffsets(ctx context.Context, group string, parts []Topic
 			rp := kmsg.NewOffsetDeleteRequestTopicPartition()
 			rp.Partition = p
 			t.Partitions = append(t.Partitions, rp)
-			results[TopicPartition{topic, p}] = groupPartition(op, group, TopicPartition{topic, p}, errNoAnswer)
+			results[TopicPartition{topic, p}] = c.groupPartition(op, group, TopicPartition{topic, p}, errNoAnswer)
 		}
 		req.Topics = append(req.Topics, t)
 	}
@@ -339,22 +347,22 @@ func (c *Cluster) DeleteOffsets(ctx context.Context, group string, parts []Topic
 		err = kerr.ErrorForCode(resp.ErrorCode)
 	}
 	if err != nil {
-		return nil, groupError(op, group, err)
+		return nil, c.asked(groupError(op, group, err))
 	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
 			tp := TopicPartition{t.Topic, p.Partition}
 			results[tp] = nil
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				results[tp] = groupPartition(op, group, tp, err)
+				results[tp] = c.groupPartition(op, group, tp, err)
 			}
 		}
 	}
 	return results, nil
 }
 
-func groupPartition(op, group string, tp TopicPartition, err error) error {
+func (c *Cluster) groupPartition(op, group string, tp TopicPartition, err error) error {
 	e := partitionError(op, tp, err)
-	e.Group = group
+	e.Group, e.Principal = group, c.principal
 	return e
 }

@@ -39,6 +39,8 @@ type Cluster struct {
 	versions map[int16]int16 // request key -> highest version that all brokers asked know
 	patience time.Duration   // how long what is transient is tried again
 	sasl     bool            // connections authenticate
+	// principal is who the brokers take us for; empty: not known.
+	principal string
 }
 
 // defaultPatience outlasts the restart of a broker and the election of its successors.
@@ -87,7 +89,7 @@ func Connect(ctx context.Context, cfg config.Cluster, opts ...kgo.Opt) (*Cluster
 	if err != nil {
 		return nil, &ConnectError{Reason: BadConfiguration, Err: err}
 	}
-	c := &Cluster{client: client, admin: kadm.NewClient(client), patience: defaultPatience, sasl: sec.mechanism != nil}
+	c := &Cluster{client: client, admin: kadm.NewClient(client), patience: defaultPatience, sasl: sec.mechanism != nil, principal: sec.principal(cfg.Security)}
 	if err := c.greet(ctx, cfg, reachable); err != nil {
 		client.Close()
 		return nil, err

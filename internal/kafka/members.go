@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,8 +21,9 @@ type Member struct {
 
 // GroupMembers is a group with its active members.
 type GroupMembers struct {
-	Group            // without Offsets; State is that of the description
-	Members []Member // empty: nobody is active
+	Group                 // without Offsets; State is that of the description
+	Members    []Member   // empty: nobody is active
+	Operations Operations // what who asks may do with the group
 }
 
 // DescribeGroups returns groups with their members, each asked for by the request of its type
@@ -29,7 +31,6 @@ type GroupMembers struct {
 // type that it does not exist. A group that does not exist is not in the result, and is no error. It
 // needs DESCRIBE on each. What failed is in a [*PartialError].
 func (c *Cluster) DescribeGroups(ctx context.Context, names []string) (map[string]GroupMembers, error) {
-	const op = "describe groups"
 	wanted := make(map[string]bool, len(names))
 	for _, name := range names {
 		wanted[name] = true
@@ -39,13 +40,22 @@ func (c *Cluster) DescribeGroups(ctx context.Context, names []string) (map[strin
 	if err != nil {
 		return nil, err
 	}
+	result, err := c.DescribeListed(ctx, slices.DeleteFunc(listed, func(g Group) bool { return !wanted[g.Name] }))
+	if failed, err = gather(failed, err); err != nil {
+		return nil, err
+	}
+	return result, partial(opDescribeGroups, failed)
+}
+
+// DescribeListed is DescribeGroups for groups that [Cluster.ListGroups] has given.
+func (c *Cluster) DescribeListed(ctx context.Context, listed []Group) (map[string]GroupMembers, error) {
+	const op = opDescribeGroups
+	var failed []*Error
 	byType := map[string][]string{}
-	result := make(map[string]GroupMembers, len(names))
+	result := make(map[string]GroupMembers, len(listed))
 	for _, g := range listed {
-		if wanted[g.Name] {
-			byType[g.Type] = append(byType[g.Type], g.Name)
-			result[g.Name] = GroupMembers{Group: g}
-		}
+		byType[g.Type] = append(byType[g.Type], g.Name)
+		result[g.Name] = GroupMembers{Group: g}
 	}
 	ask := map[string]func(context.Context, []string, map[string]described){
 		GroupClassic: c.describeClassic, GroupConsumer: c.describeConsumer, GroupShare: c.describeShare, GroupStreams: c.describeStreams,
@@ -82,11 +92,13 @@ func (c *Cluster) DescribeGroups(ctx context.Context, names []string) (map[strin
 				case d.state == "Dead" || errors.Is(d.err, kerr.GroupIDNotFound): // deleted since it was listed
 					delete(result, name)
 				case d.err != nil:
-					failed = append(failed, groupError(op, name, d.err))
+					e := groupError(op, name, d.err)
+					e.Message = d.message
+					failed = append(failed, e)
 					delete(result, name)
 				default:
 					g := result[name]
-					g.State, g.Members = d.state, d.members
+					g.State, g.Members, g.Operations = d.state, d.members, d.operations
 					result[name] = g
 				}
 			}
@@ -95,18 +107,22 @@ func (c *Cluster) DescribeGroups(ctx context.Context, names []string) (map[strin
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return result, partial(op, failed)
+	return result, c.asked(partial(op, failed))
 }
 
 // described is the answer for one group.
 type described struct {
 	state   string
 	members []Member
+	message string // what the broker says beside the error
 	err     error
+
+	operations Operations
 }
 
 func (c *Cluster) describeClassic(ctx context.Context, names []string, got map[string]described) {
 	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.IncludeAuthorizedOperations = true
 	req.Groups = names
 	for _, shard := range c.client.RequestSharded(ctx, req) {
 		if shard.Err != nil {
@@ -114,7 +130,7 @@ func (c *Cluster) describeClassic(ctx context.Context, names []string, got map[s
 			continue
 		}
 		for _, g := range shard.Resp.(*kmsg.DescribeGroupsResponse).Groups {
-			d := described{state: g.State, err: kerr.ErrorForCode(g.ErrorCode)}
+			d := described{state: g.State, message: text(g.ErrorMessage), err: kerr.ErrorForCode(g.ErrorCode), operations: operations(g.AuthorizedOperations)}
 			for _, m := range g.Members {
 				d.members = append(d.members, Member{m.MemberID, text(m.InstanceID), m.ClientID, m.ClientHost})
 			}
@@ -125,6 +141,7 @@ func (c *Cluster) describeClassic(ctx context.Context, names []string, got map[s
 
 func (c *Cluster) describeConsumer(ctx context.Context, names []string, got map[string]described) {
 	req := kmsg.NewPtrConsumerGroupDescribeRequest()
+	req.IncludeAuthorizedOperations = true
 	req.Groups = names
 	for _, shard := range c.client.RequestSharded(ctx, req) {
 		if shard.Err != nil {
@@ -132,7 +149,7 @@ func (c *Cluster) describeConsumer(ctx context.Context, names []string, got map[
 			continue
 		}
 		for _, g := range shard.Resp.(*kmsg.ConsumerGroupDescribeResponse).Groups {
-			d := described{state: g.State, err: kerr.ErrorForCode(g.ErrorCode)}
+			d := described{state: g.State, message: text(g.ErrorMessage), err: kerr.ErrorForCode(g.ErrorCode), operations: operations(g.AuthorizedOperations)}
 			for _, m := range g.Members {
 				d.members = append(d.members, Member{m.MemberID, text(m.InstanceID), m.ClientID, m.ClientHost})
 			}
@@ -143,6 +160,7 @@ func (c *Cluster) describeConsumer(ctx context.Context, names []string, got map[
 
 func (c *Cluster) describeShare(ctx context.Context, names []string, got map[string]described) {
 	req := kmsg.NewPtrShareGroupDescribeRequest()
+	req.IncludeAuthorizedOperations = true
 	req.GroupIDs = names
 	for _, shard := range c.client.RequestSharded(ctx, req) {
 		if shard.Err != nil {
@@ -150,7 +168,7 @@ func (c *Cluster) describeShare(ctx context.Context, names []string, got map[str
 			continue
 		}
 		for _, g := range shard.Resp.(*kmsg.ShareGroupDescribeResponse).Groups {
-			d := described{state: g.GroupState, err: kerr.ErrorForCode(g.ErrorCode)}
+			d := described{state: g.GroupState, message: text(g.ErrorMessage), err: kerr.ErrorForCode(g.ErrorCode), operations: operations(g.AuthorizedOperations)}
 			for _, m := range g.Members {
 				d.members = append(d.members, Member{ID: m.MemberID, ClientID: m.ClientID, Host: m.ClientHost})
 			}
@@ -178,6 +196,7 @@ func (c *Cluster) describeStreams(ctx context.Context, names []string, got map[s
 	}
 	for broker, names := range byBroker {
 		req := kmsg.NewPtrStreamsGroupDescribeRequest()
+		req.IncludeAuthorizedOperations = true
 		req.Groups = names
 		resp, err := c.client.Broker(int(broker)).Request(ctx, req)
 		if err != nil {
@@ -185,7 +204,7 @@ func (c *Cluster) describeStreams(ctx context.Context, names []string, got map[s
 			continue
 		}
 		for _, g := range resp.(*kmsg.StreamsGroupDescribeResponse).Groups {
-			d := described{state: g.State, err: kerr.ErrorForCode(g.ErrorCode)}
+			d := described{state: g.State, message: text(g.ErrorMessage), err: kerr.ErrorForCode(g.ErrorCode), operations: operations(g.AuthorizedOperations)}
 			for _, m := range g.Members {
 				d.members = append(d.members, Member{m.MemberID, text(m.InstanceID), m.ClientID, m.ClientHost})
 			}

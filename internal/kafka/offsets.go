@@ -7,6 +7,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// What is asked of logs, as errors name it.
+const (
+	opStartOffsets   = "list log start offsets"
+	opEndOffsets     = "list end offsets"
+	opOffsetsForTime = "list offsets by time"
+)
+
 // Special timestamps of ListOffsets (protocol API key 2).
 const (
 	timestampLatest   = -1
@@ -22,12 +29,12 @@ type Offset struct {
 
 // StartOffsets returns log start offsets. What failed is in a [*PartialError].
 func (c *Cluster) StartOffsets(ctx context.Context, parts []TopicPartition) (map[TopicPartition]Offset, error) {
-	return c.listOffsets(ctx, "list log start offsets", parts, 0, timestampEarliest)
+	return c.listOffsets(ctx, opStartOffsets, parts, 0, timestampEarliest)
 }
 
 // EndOffsets returns high watermarks. What failed is in a [*PartialError].
 func (c *Cluster) EndOffsets(ctx context.Context, parts []TopicPartition) (map[TopicPartition]Offset, error) {
-	return c.listOffsets(ctx, "list end offsets", parts, 0, timestampLatest)
+	return c.listOffsets(ctx, opEndOffsets, parts, 0, timestampLatest)
 }
 
 // StableOffsets returns last stable offsets: the end of what a read_committed consumer can
@@ -39,11 +46,11 @@ func (c *Cluster) StableOffsets(ctx context.Context, parts []TopicPartition) (ma
 // OffsetsForTime returns the first offset whose record has this timestamp (epoch milliseconds,
 // not negative) or a later one; -1 when there is none. What failed is in a [*PartialError].
 func (c *Cluster) OffsetsForTime(ctx context.Context, parts []TopicPartition, timestamp int64) (map[TopicPartition]Offset, error) {
-	return c.listOffsets(ctx, "list offsets by time", parts, 0, timestamp)
+	return c.listOffsets(ctx, opOffsetsForTime, parts, 0, timestamp)
 }
 
 func (c *Cluster) listOffsets(ctx context.Context, op string, parts []TopicPartition, isolation int8, timestamp int64) (map[TopicPartition]Offset, error) {
-	return byPartition(ctx, c, op, maxPartitionsPerRequest, parts, func(ctx context.Context, parts []TopicPartition, a *answers[Offset]) {
+	got, err := byPartition(ctx, c, op, maxPartitionsPerRequest, parts, func(ctx context.Context, parts []TopicPartition, a *answers[Offset]) {
 		req := kmsg.NewPtrListOffsetsRequest()
 		req.ReplicaID = -1
 		req.IsolationLevel = isolation
@@ -79,6 +86,7 @@ func (c *Cluster) listOffsets(ctx context.Context, op string, parts []TopicParti
 			}
 		}
 	})
+	return got, c.asked(err)
 }
 
 // EpochPoint is a place in a log that was read earlier: everything below EndOffset was read,

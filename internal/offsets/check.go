@@ -21,12 +21,17 @@ func Refusal(t Totals, groups []GroupPlan) error {
 			active = append(active, *g)
 		case g.Blocked != "":
 			if blocked == nil {
-				blocked = &BlockedError{Group: g.Group, Why: g.Blocked, More: t.Blocked - t.Active - 1}
+				blocked = &BlockedError{Group: g.Group, Why: g.Blocked, Kind: g.Kind, More: int64(t.Blocked - t.Active - 1), What: "groups"}
 			}
 		}
 		for j := range g.Topics {
 			for k := range g.Topics[j].Rows {
-				if r := &g.Topics[j].Rows[k]; r.Action == OutOfRange {
+				r := &g.Topics[j].Rows[k]
+				if r.Action == Failed && g.Blocked == "" {
+					return &BlockedError{Group: g.Group, Why: fmt.Sprintf("topic %s partition %d: %s", g.Topics[j].Topic, r.Partition, r.Why),
+						Kind: BlockedNoRight, More: t.Failed - 1, What: "partitions"}
+				}
+				if r.Action == OutOfRange {
 					return &RangeError{Group: g.Group, Topic: g.Topics[j].Topic, Partition: r.Partition, Offset: r.Wanted, Start: r.Start, End: r.End, More: t.OutOfRange - 1}
 				}
 			}
@@ -47,7 +52,7 @@ func (g *GroupPlan) Bad() bool {
 		return true
 	}
 	for i := range g.Topics {
-		if slices.ContainsFunc(g.Topics[i].Rows, func(r Row) bool { return r.Action == OutOfRange }) {
+		if slices.ContainsFunc(g.Topics[i].Rows, func(r Row) bool { return r.Action == OutOfRange || r.Action == Failed }) {
 			return true
 		}
 	}
@@ -91,9 +96,9 @@ func CheckUnmoved(ctx context.Context, cluster *kafka.Cluster, s *Shard, ranges 
 		if g.Blocked != "" {
 			continue
 		}
-		now := make(map[kafka.TopicPartition]int64, len(committed[g.Group]))
+		now := make(map[kafka.TopicPartition]kafka.CommittedOffset, len(committed[g.Group]))
 		for _, o := range committed[g.Group] {
-			now[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o.Offset
+			now[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o
 		}
 		for j := range g.Topics {
 			t := &g.Topics[j]
@@ -106,10 +111,14 @@ func CheckUnmoved(ctx context.Context, cluster *kafka.Cluster, s *Shard, ranges 
 				tp := kafka.TopicPartition{Topic: t.Topic, Partition: r.Partition}
 				at, ok := now[tp]
 				if !ok {
-					at = None
+					at.Offset = None
 				}
-				if at != r.Current && r.Action != Skip {
-					report(g.Group, t.Topic, r.Partition, "the committed offset was %s and is %s", place(r.Current), place(at))
+				switch {
+				case r.Action == Skip || r.Action == Failed:
+				case at.Offset != r.Current:
+					report(g.Group, t.Topic, r.Partition, "the committed offset was %s and is %s", place(r.Current), place(at.Offset))
+				case at.Metadata != r.CurrentMetadata:
+					report(g.Group, t.Topic, r.Partition, "the metadata committed with the offset was %q and is %q", r.CurrentMetadata, at.Metadata)
 				}
 				if r.Action == Set || r.Action == Clamped {
 					parts = append(parts, tp)

@@ -3,6 +3,7 @@ package offsets
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
@@ -105,24 +106,34 @@ func (e *ActiveError) Error() string {
 	if e.Waited {
 		b.WriteString(" still, after --wait-inactive")
 	}
+	static := false
 	for _, g := range e.Groups {
+		static = static || slices.ContainsFunc(g.Members, func(m Member) bool { return m.InstanceID != "" })
 		b.WriteString("; " + describeActive(&g))
 	}
 	if n := e.Count - len(e.Groups); n > 0 {
 		fmt.Fprintf(&b, "; and %d more groups", n)
 	}
 	b.WriteString(". Nothing was changed. Stop all consumers of the group first, or wait for that with --wait-inactive 10m")
+	if static {
+		b.WriteString(". A static member that was stopped is a member until its session times out (session.timeout.ms)")
+	}
 	return b.String()
+}
+
+// String names a member with its client and host.
+func (m Member) String() string {
+	text := m.ID
+	if m.InstanceID != "" {
+		text += " (static member " + m.InstanceID + ")"
+	}
+	return fmt.Sprintf("%s, client %s, host %s", text, m.ClientID, m.Host)
 }
 
 func describeActive(g *GroupPlan) string {
 	var members []string
 	for _, m := range g.Members[:min(5, len(g.Members))] {
-		text := m.ID
-		if m.InstanceID != "" {
-			text += " (static member " + m.InstanceID + ")"
-		}
-		members = append(members, fmt.Sprintf("%s, client %s, host %s", text, m.ClientID, m.Host))
+		members = append(members, m.String())
 	}
 	s := fmt.Sprintf("group %s (%s, %s)", g.Group, g.Type, g.State)
 	if len(members) > 0 {
@@ -138,13 +149,15 @@ func describeActive(g *GroupPlan) string {
 // reason than active members.
 type BlockedError struct {
 	Group, Why string
-	More       int
+	Kind       string // see GroupPlan.Kind
+	More       int64
+	What       string // of what there are more
 }
 
 func (e *BlockedError) Error() string {
 	s := fmt.Sprintf("group %s: %s", e.Group, e.Why)
 	if e.More > 0 {
-		s += fmt.Sprintf("; and %d more groups cannot be reset", e.More)
+		s += fmt.Sprintf("; and %d more %s cannot be reset", e.More, e.What)
 	}
 	return s + ". Nothing was changed"
 }

@@ -70,8 +70,14 @@ func (p *Planner) learnTopics(ctx context.Context, names []string) error {
 	}
 	slices.Sort(names)
 	found, err := p.Cluster.DescribeTopics(ctx, names)
-	if err != nil {
+	var some *kafka.PartialError
+	if err != nil && (!p.BestEffort || !errors.As(err, &some)) {
 		return err
+	}
+	if some != nil {
+		for _, e := range some.Failed {
+			p.failed[e.Topic] = e
+		}
 	}
 	for _, n := range names {
 		p.topics[n] = found[n]

@@ -18,6 +18,7 @@ const (
 	OutOfRange Action = "OUT OF RANGE" // the log does not hold it: the reset is refused
 	Remove     Action = "REMOVE"       // the committed offset is removed: there was none
 	Skip       Action = "SKIP"         // nothing is done; Row.Why says why
+	Failed     Action = "FAILED"       // it cannot be done; Row.Why says why: the reset is refused
 )
 
 // Changes tells whether the action changes anything.
@@ -104,6 +105,7 @@ const (
 	BlockedActive   = "ActiveMembers"
 	BlockedShare    = "ShareGroup"
 	BlockedNotFound = "GroupNotFound"
+	BlockedNoRight  = "NoRight"
 	BlockedOther    = "Error"
 )
 
@@ -126,6 +128,7 @@ type Totals struct {
 	Unchanged  int64 `json:"unchanged"`
 	Skip       int64 `json:"skip"`
 	OutOfRange int64 `json:"out_of_range"`
+	Failed     int64 `json:"failed,omitempty"`
 	LagBefore  int64 `json:"lag_before"`
 	LagAfter   int64 `json:"lag_after"`
 }
@@ -161,6 +164,8 @@ func (t *Totals) add(g *GroupPlan) {
 				t.Skip++
 			case OutOfRange:
 				t.OutOfRange++
+			case Failed:
+				t.Failed++
 			}
 			t.LagBefore += max(r.LagBefore(), 0)
 			t.LagAfter += max(r.LagAfter(), 0)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +52,7 @@ type Planner struct {
 
 	mu     sync.Mutex
 	topics map[string]kafka.Topic // the zero Topic: there is none
+	failed map[string]error       // topics that could not be looked up
 	ranges map[kafka.TopicPartition]logRange
 }
 
@@ -58,16 +60,22 @@ type Planner struct {
 // names. Errors: [*GroupNotFoundError], [*MissingTopicError], [*RequestError],
 // those of package kafka, and the source's.
 func (p *Planner) Plan(ctx context.Context, emit func(*Shard) error) (*Plan, error) {
-	p.topics, p.ranges = map[string]kafka.Topic{}, map[kafka.TopicPartition]logRange{}
+	p.topics, p.failed, p.ranges = map[string]kafka.Topic{}, map[string]error{}, map[kafka.TopicPartition]logRange{}
 	plan := &Plan{CreatedAt: time.Now().UTC().Truncate(time.Millisecond), ClusterID: p.Cluster.ID(), Source: p.Source.Describe()}
 	listed, err := p.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	names, absent, err := p.pick(ctx, listed)
+	known, cluster := p.Source.Groups()
+	kinds := map[string]string{} // of the groups that the source knows
+	for _, g := range known {
+		kinds[g.Name] = g.Type
+	}
+	names, absent, err := p.pick(ctx, listed, kinds, cluster)
 	if err != nil {
 		return nil, err
 	}
+	names = p.leaveOutShares(plan, names, listed, kinds)
 	if err := p.checkNamed(ctx); err != nil {
 		return nil, err
 	}
@@ -106,7 +114,7 @@ func (p *Planner) Plan(ctx context.Context, emit func(*Shard) error) (*Plan, err
 	if err := take(absent); err != nil {
 		return nil, err
 	}
-	if err := p.inOrder(ctx, slices.Collect(slices.Chunk(names, cmp.Or(p.ChunkGroups, 100))), listed, take); err != nil {
+	if err := p.inOrder(ctx, slices.Collect(slices.Chunk(names, cmp.Or(p.ChunkGroups, 100))), listed, kinds, take); err != nil {
 		return nil, err
 	}
 	plan.Changes = hex.EncodeToString(sum.Sum(nil))
@@ -134,7 +142,7 @@ func (g *GroupPlan) sum(h hash.Hash) {
 
 // inOrder plans chunks of groups, a few at the same time, and takes what comes
 // out in their order.
-func (p *Planner) inOrder(ctx context.Context, chunks [][]string, listed map[string]kafka.Group, take func([]GroupPlan) error) error {
+func (p *Planner) inOrder(ctx context.Context, chunks [][]string, listed map[string]kafka.Group, kinds map[string]string, take func([]GroupPlan) error) error {
 	const ahead = 4
 	g, gctx := errgroup.WithContext(ctx)
 	results := make(chan chan []GroupPlan, ahead)
@@ -148,7 +156,7 @@ func (p *Planner) inOrder(ctx context.Context, chunks [][]string, listed map[str
 				return gctx.Err()
 			}
 			g.Go(func() error {
-				gs, err := p.plan(gctx, names, listed)
+				gs, err := p.plan(gctx, names, listed, kinds)
 				if err == nil {
 					one <- gs
 				}
@@ -188,8 +196,8 @@ func (p *Planner) list(ctx context.Context) (map[string]kafka.Group, error) {
 
 // pick resolves the selection. Groups that there are not are an error, or with
 // BestEffort plans of their own.
-func (p *Planner) pick(ctx context.Context, listed map[string]kafka.Group) (names []string, absent []GroupPlan, err error) {
-	there, cluster := p.Source.Groups()
+func (p *Planner) pick(ctx context.Context, listed map[string]kafka.Group, kinds map[string]string, cluster bool) (names []string, absent []GroupPlan, err error) {
+	there := slices.Sorted(maps.Keys(kinds))
 	where := strings.TrimPrefix(p.Source.Describe(), "the offsets captured with ")
 	if cluster {
 		where = "the cluster"
@@ -222,6 +230,25 @@ func (p *Planner) pick(ctx context.Context, listed map[string]kafka.Group) (name
 	return names, absent, nil
 }
 
+// leaveOutShares takes out of a selection the share groups that it does not
+// name: they have no committed offsets. It says so in the plan.
+func (p *Planner) leaveOutShares(plan *Plan, names []string, listed map[string]kafka.Group, kinds map[string]string) []string {
+	named := make(map[string]bool, len(p.Groups.Names))
+	for _, n := range p.Groups.Names {
+		named[n] = true
+	}
+	return slices.DeleteFunc(names, func(n string) bool {
+		if named[n] || cmp.Or(listed[n].Type, kinds[n]) != kafka.GroupShare {
+			return false
+		}
+		plan.warn(fmt.Sprintf("group %s is left out: %s", n, isShare))
+		return true
+	})
+}
+
+// isShare is why a share group cannot be reset.
+const isShare = "it is a share group: it has no committed offsets, its start offsets are kept by the brokers (kafka-share-groups --reset-offsets)"
+
 // checkNamed makes sure that topics and partitions that are named exist.
 func (p *Planner) checkNamed(ctx context.Context) error {
 	for _, n := range p.Topics.named() {
@@ -229,6 +256,9 @@ func (p *Planner) checkNamed(ctx context.Context) error {
 			return err
 		}
 		t := p.topics[n.Topic]
+		if p.failed[n.Topic] != nil {
+			continue // each of its rows says so
+		}
 		if t.Name == "" {
 			return &MissingTopicError{Topic: n.Topic, Partition: -1}
 		}
@@ -242,30 +272,30 @@ func (p *Planner) checkNamed(ctx context.Context) error {
 }
 
 // plan plans some groups.
-func (p *Planner) plan(ctx context.Context, names []string, listed map[string]kafka.Group) ([]GroupPlan, error) {
+func (p *Planner) plan(ctx context.Context, names []string, listed map[string]kafka.Group, kinds map[string]string) ([]GroupPlan, error) {
 	blocked := map[string]error{}
 	committed, err := p.Cluster.CommittedOffsets(ctx, names)
 	if err := p.block(blocked, err); err != nil {
 		return nil, err
 	}
-	var busy []string
+	var there []kafka.Group
 	for _, name := range names {
-		if g, ok := listed[name]; ok && g.State != "Empty" && g.State != "Dead" {
-			busy = append(busy, name)
+		if g, ok := listed[name]; ok {
+			there = append(there, g)
 		}
 	}
-	members := map[string]kafka.GroupMembers{}
-	if len(busy) > 0 {
-		members, err = p.Cluster.DescribeGroups(ctx, busy)
-		if err := p.block(blocked, err); err != nil {
-			return nil, err
-		}
+	members, err := p.Cluster.DescribeListed(ctx, there)
+	if err := p.block(blocked, err); err != nil {
+		return nil, err
 	}
 	now := make([]GroupNow, len(names))
 	for i, name := range names {
 		g, ok := listed[name]
 		if !ok {
 			g = kafka.Group{Name: name, Type: kafka.GroupClassic, State: Missing}
+			if kinds[name] == kafka.GroupShare {
+				g.Type = kafka.GroupShare
+			}
 		}
 		if m, ok := members[name]; ok {
 			g.State = m.State
@@ -291,6 +321,14 @@ func (p *Planner) plan(ctx context.Context, names []string, listed map[string]ka
 		}
 		if err != nil {
 			plans[i].Blocked, plans[i].Kind = err.Error(), BlockedOther
+			if kafka.Unauthorized(err) {
+				plans[i].Kind = BlockedNoRight
+			}
+		}
+		if kinds[names[i]] == kafka.GroupShare && plans[i].Type != kafka.GroupShare {
+			plans[i].Notes = append(plans[i].Notes, "it was a share group when it was captured, and so no committed offsets are known of it")
+		} else if plans[i].Blocked == "" && plans[i].rows() == 0 {
+			plans[i].Notes = append(plans[i].Notes, "nothing is to be set: no committed offsets of it are known on the topics that are selected")
 		}
 	}
 	return plans, nil
@@ -317,7 +355,7 @@ func (p *Planner) planGroup(now *GroupNow, wants []Want, members kafka.GroupMemb
 	plan := GroupPlan{Group: now.Name, Type: now.Type, State: now.State}
 	switch {
 	case now.Type == kafka.GroupShare:
-		plan.Blocked, plan.Kind = "it is a share group: it has no committed offsets, its start offsets are kept by the brokers (kafka-share-groups --reset-offsets)", BlockedShare
+		plan.Blocked, plan.Kind = isShare, BlockedShare
 		return plan, nil
 	case len(members.Members) > 0:
 		plan.Blocked, plan.Kind = "it has active members", BlockedActive
@@ -343,82 +381,24 @@ func (p *Planner) planGroup(now *GroupNow, wants []Want, members kafka.GroupMemb
 			o = kafka.CommittedOffset{Offset: None, LeaderEpoch: -1}
 		}
 		p.mu.Lock()
-		topic, rng := p.topics[w.Topic], p.ranges[tp]
+		topic, rng, bad := p.topics[w.Topic], p.ranges[tp], p.failed[w.Topic]
 		p.mu.Unlock()
-		if rng.err != nil && !errors.Is(rng.err, kerr.UnknownTopicOrPartition) {
-			return plan, rng.err
+		if bad == nil && rng.err != nil && !errors.Is(rng.err, kerr.UnknownTopicOrPartition) {
+			bad = rng.err
+		}
+		if bad != nil && !p.BestEffort {
+			return plan, bad
 		}
 		if p.RefuseRecreated && recreated(w, topic) {
 			return plan, &RecreatedError{Group: now.Name, Topic: w.Topic, Was: w.TopicID, Is: topic.ID.String()}
 		}
-		row := p.row(w, o, topic, rng)
+		row := p.row(w, o, topic, rng, bad)
 		if n := len(plan.Topics); n == 0 || plan.Topics[n-1].Topic != w.Topic {
 			plan.Topics = append(plan.Topics, TopicPlan{Topic: w.Topic, TopicID: topic.ID.String()})
 		}
 		t := &plan.Topics[len(plan.Topics)-1]
 		t.Rows = append(t.Rows, row)
 	}
+	p.checkRights(&plan, members.Operations)
 	return plan, nil
-}
-
-// row decides about one partition.
-func (p *Planner) row(w *Want, now kafka.CommittedOffset, topic kafka.Topic, rng logRange) Row {
-	r := Row{Partition: w.Partition, Current: now.Offset, CurrentEpoch: now.LeaderEpoch, CurrentMetadata: now.Metadata,
-		Target: now.Offset, Wanted: now.Offset, Epoch: now.LeaderEpoch, Metadata: now.Metadata, Start: None, End: None}
-	skip := func(format string, args ...any) Row {
-		r.Action, r.Why = Skip, fmt.Sprintf(format, args...)
-		return r
-	}
-	switch {
-	case w.Unable != "":
-		return skip("%s", w.Unable)
-	case topic.Name == "":
-		return skip("the topic does not exist on the cluster")
-	case int(w.Partition) >= len(topic.Partitions):
-		return skip("the topic has %d partitions on the cluster", len(topic.Partitions))
-	case recreated(w, topic):
-		return skip("the topic was deleted and created again (its id was %s and is %s): an old offset means nothing in it", w.TopicID, topic.ID)
-	}
-	r.Start, r.End = rng.start, rng.end
-	r.Target, r.Epoch, r.Metadata = w.Offset, w.Epoch, ""
-	if w.Metadata != nil {
-		r.Metadata = *w.Metadata
-	}
-	switch w.At {
-	case AtEarliest:
-		r.Target = r.Start
-	case AtLatest:
-		r.Target = r.End
-	case AtNone:
-		r.Target, r.Wanted, r.Epoch, r.Action = None, None, -1, Remove
-		if r.Current < 0 {
-			r.Action = Unchanged
-		}
-		return r
-	}
-	r.Wanted, r.Action = r.Target, Set
-	if r.Target < r.Start || r.Target > r.End {
-		r.Epoch = -1
-		switch p.OnOutOfRange {
-		case ClampOutOfRange:
-			r.Target, r.Action = min(max(r.Target, r.Start), r.End), Clamped
-		case EarliestOutOfRange:
-			r.Target, r.Action = r.Start, Clamped
-		case LatestOutOfRange:
-			r.Target, r.Action = r.End, Clamped
-		default:
-			r.Action = OutOfRange
-			return r
-		}
-	}
-	same := r.Target == r.Current && (w.Metadata == nil || r.Metadata == r.CurrentMetadata) && (r.Epoch < 0 || r.Epoch == r.CurrentEpoch)
-	if same {
-		r.Action, r.Epoch, r.Metadata = Unchanged, r.CurrentEpoch, r.CurrentMetadata
-	}
-	return r
-}
-
-// recreated tells whether a topic is not any more the one that is meant.
-func recreated(w *Want, t kafka.Topic) bool {
-	return w.TopicID != "" && t.ID != (kafka.TopicID{}) && w.TopicID != t.ID.String()
 }

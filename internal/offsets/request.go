@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -121,6 +122,8 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 			for _, t := range r.Strategy.File {
 				p.Groups.Names = append(p.Groups.Names, t.Group)
 			}
+			slices.Sort(p.Groups.Names)
+			p.Groups.Names = slices.Compact(p.Groups.Names)
 		default:
 			return nil, wrong("say whose offsets: name groups with --groups a,b")
 		}
@@ -130,8 +133,28 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 		return nil, err
 	}
 	plan.BackupID, plan.Snapshot, plan.Mapping = head.BackupID, head.Snapshot, head.Mapping
+	if r.Snapshot != "" || !r.Strategy.Empty() { // what is committed now counts
+		text, err := hidden(ctx, cluster)
+		if err != nil {
+			return nil, err
+		}
+		if text != "" {
+			head.warn(text)
+		}
+	}
 	plan.Warnings = append(head.Warnings, plan.Warnings...)
+	plan.Warnings = plan.Warnings[:min(len(plan.Warnings), maxWarnings)]
 	return plan, nil
+}
+
+// hidden says that the cluster may hide something; "" when it does not.
+func hidden(ctx context.Context, cluster *kafka.Cluster) (string, error) {
+	all, err := cluster.SeesAll(ctx)
+	if err != nil || all {
+		return "", err
+	}
+	return cmp.Or(cluster.Principal(), "the user") + " is no super user: groups that it may not DESCRIBE, and groups' committed offsets on topics that it may not DESCRIBE, " +
+		"are hidden by the brokers, without a word, and would not be in here", nil
 }
 
 func (r *Request) snapshot(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository) (Source, error) {

@@ -107,17 +107,16 @@ func (r *Run) outcomes(ctx context.Context, shard int, d Direction) ([]*Outcome,
 	}
 }
 
-// Left returns what could not be changed in a shard.
-func (r *Run) Left(ctx context.Context, shard int, d Direction) ([]Failure, error) {
-	done, err := r.outcomes(ctx, shard, d)
-	if err != nil || len(done) == 0 {
-		return nil, err
-	}
+// remaining is what rounds of a shard could not change.
+func remaining(done []*Outcome) []Failure {
 	var left []Failure
-	for _, o := range done {
+	for i, o := range done {
 		left = append(left, o.Failed...)
+		if i == len(done)-1 {
+			left = append(left, o.Open...)
+		}
 	}
-	return append(left, done[len(done)-1].Open...), nil
+	return left
 }
 
 // verified is the record of a verification.
@@ -126,8 +125,10 @@ type verified struct {
 	Wrong   []Failure `json:"wrong,omitempty"`
 }
 
-// Verify reads the changes of a shard back, all but those that failed, and
-// returns how many it checked and which do not show.
+// Verify reads the changes of a shard back, and returns how many it checked and
+// which do not show. Of those forward, it leaves out what failed, which is known
+// not to show. Back it checks all: what could not be put back may never have
+// been set.
 func (r *Run) Verify(ctx context.Context, shard int, d Direction) (checked int64, wrong []Failure, err error) {
 	key := r.Folder.key("%s/%s-%05d-verified.json.zst", r.Name, d, shard)
 	s, err := r.Plan.ReadShard(ctx, r.Folder.Repository, shard)
@@ -142,22 +143,15 @@ func (r *Run) Verify(ctx context.Context, shard int, d Direction) (checked int64
 		group, topic string
 		partition    int32
 	}
-	left := map[place]bool{}
-	for i, o := range done {
-		for _, f := range o.Failed {
-			left[place{f.Group, f.Topic, f.Partition}] = true
-		}
-		if i == len(done)-1 {
-			for _, f := range o.Open {
-				left[place{f.Group, f.Topic, f.Partition}] = true
-			}
-		}
+	left := map[place]Failure{}
+	for _, f := range remaining(done) {
+		left[place{f.Group, f.Topic, f.Partition}] = f
 	}
 	var changes []GroupChanges
 	for _, g := range s.to(d) {
 		kept := g.Changes[:0]
 		for _, c := range g.Changes {
-			if !left[place{g.Group, c.Topic, c.Partition}] {
+			if _, failed := left[place{g.Group, c.Topic, c.Partition}]; !failed || d == Back {
 				kept = append(kept, c)
 			}
 		}
@@ -168,6 +162,11 @@ func (r *Run) Verify(ctx context.Context, shard int, d Direction) (checked int64
 	}
 	if wrong, err = Verify(ctx, r.Cluster, changes); err != nil {
 		return 0, nil, err
+	}
+	for i, w := range wrong {
+		if f, failed := left[place{w.Group, w.Topic, w.Partition}]; failed {
+			wrong[i] = f // why it could not be put back says more
+		}
 	}
 	v := verified{checked, wrong}
 	_, err = adopt(ctx, r.Folder.Repository, key, &v)
@@ -258,11 +257,15 @@ func (r *Run) Report(ctx context.Context, planRef repository.ObjectRef, snapshot
 func cut[T any](list []T, n int) []T { return list[:min(len(list), n)] }
 
 func (r *Run) addShard(ctx context.Context, rep *Report, n int, s *Shard) error {
-	bad := map[string]bool{}
+	type place struct {
+		group, topic string
+		partition    int32
+	}
+	bad, failedAt := map[string]bool{}, map[place]bool{}
 	fail := func(failed []Failure) {
 		rep.Failures = append(rep.Failures, failed...)
 		for _, f := range failed {
-			bad[f.Group] = true
+			bad[f.Group], failedAt[place{f.Group, f.Topic, f.Partition}] = true, true
 		}
 	}
 	done, err := r.outcomes(ctx, n, Forward)
@@ -310,9 +313,9 @@ func (r *Run) addShard(ctx context.Context, rep *Report, n int, s *Shard) error 
 				case row.Action == OutOfRange:
 					c.Why = fmt.Sprintf("offset %d is out of range (current: %d-%d)", row.Wanted, row.Start, row.End)
 					rep.Skipped = append(rep.Skipped, c)
-				case row.Action == Skip:
+				case row.Action == Skip || row.Action == Failed:
 					rep.Skipped = append(rep.Skipped, c)
-				case row.Action.Changes() && g.Blocked == "" && len(rep.Rows) < maxRows:
+				case row.Action.Changes() && g.Blocked == "" && len(rep.Rows) < maxRows && !failedAt[place{g.Group, c.Topic, c.Partition}]:
 					rep.Rows = append(rep.Rows, c)
 				}
 			}

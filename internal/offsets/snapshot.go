@@ -114,6 +114,10 @@ func TakeSnapshot(ctx context.Context, cluster *kafka.Cluster, repo *repository.
 	names, missing := req.Groups.pick(there)
 	if len(missing) > 0 {
 		if !req.Missing {
+			// Perhaps they are there, and may not be seen.
+			if _, err := cluster.CommittedOffsets(ctx, missing); err != nil {
+				return nil, err
+			}
 			return nil, &GroupNotFoundError{Group: missing[0], Where: "the cluster", Nearest: nearest(missing[0], there), Known: len(there)}
 		}
 		names = append(names, missing...)
@@ -124,6 +128,11 @@ func TakeSnapshot(ctx context.Context, cluster *kafka.Cluster, repo *repository.
 	}
 	s := &Snapshot{Format: formatSnapshot, Version: repository.FormatVersion, Description: req.Description, ClusterID: cluster.ID(),
 		Requester: req.Requester, Operation: req.Operation, Topics: req.Topics}
+	if text, err := hidden(ctx, cluster); err != nil {
+		return nil, err
+	} else if text != "" {
+		s.Warnings = append(s.Warnings, text)
+	}
 	topics := map[string]kafka.Topic{}
 	folder := repository.SnapshotsPrefix + "parts/"
 	for chunk := range slices.Chunk(names, partGroups) {
@@ -358,7 +367,7 @@ type FromSnapshot struct {
 	Repository *repository.Repository
 	Snapshot   *Snapshot
 
-	names []string
+	known []KnownGroup
 }
 
 // Describe implements Source.
@@ -372,14 +381,14 @@ func (s *FromSnapshot) Load(ctx context.Context) error {
 			return err
 		}
 		for i := range p.Groups {
-			s.names = append(s.names, p.Groups[i].Group)
+			s.known = append(s.known, KnownGroup{p.Groups[i].Group, p.Groups[i].Type})
 		}
 	}
 	return nil
 }
 
 // Groups implements Source.
-func (s *FromSnapshot) Groups() ([]string, bool) { return s.names, false }
+func (s *FromSnapshot) Groups() ([]KnownGroup, bool) { return s.known, false }
 
 // Wants implements Source.
 func (s *FromSnapshot) Wants(ctx context.Context, groups []GroupNow) ([][]Want, error) {

@@ -47,11 +47,17 @@ const (
 type Source interface {
 	// Describe says in a few words where targets come from.
 	Describe() string
-	// Groups are the names of the groups that it knows; cluster says that those
-	// of the cluster are meant too.
-	Groups() (names []string, cluster bool)
+	// Groups are the groups that it knows; cluster says that those of the cluster
+	// are meant too.
+	Groups() (known []KnownGroup, cluster bool)
 	// Wants gives the targets of groups, in their order.
 	Wants(ctx context.Context, groups []GroupNow) ([][]Want, error)
+}
+
+// KnownGroup is a group that a source knows.
+type KnownGroup struct {
+	Name string
+	Type string // one of package kafka's Group constants; empty: not known
 }
 
 // Captured takes the committed offsets that were captured with a backup, as
@@ -71,17 +77,17 @@ type Captured struct {
 func (s *Captured) Describe() string { return "the offsets captured with backup " + s.BackupID }
 
 // Groups implements Source.
-func (s *Captured) Groups() ([]string, bool) { return capturedNames(s.Capture), false }
+func (s *Captured) Groups() ([]KnownGroup, bool) { return capturedGroups(s.Capture), false }
 
-func capturedNames(c *repository.GroupsCapture) []string {
+func capturedGroups(c *repository.GroupsCapture) []KnownGroup {
 	if c == nil {
 		return nil
 	}
-	names := make([]string, 0, len(c.Groups))
+	known := make([]KnownGroup, 0, len(c.Groups))
 	for i := range c.Groups {
-		names = append(names, c.Groups[i].Group)
+		known = append(known, KnownGroup{c.Groups[i].Group, c.Groups[i].Type})
 	}
-	return names
+	return known
 }
 
 func indexCapture(c *repository.GroupsCapture) map[string]*repository.Group {
@@ -145,7 +151,7 @@ type Mapped struct {
 func (s *Mapped) Describe() string { return "the offset mapping of " + s.Restore }
 
 // Groups implements Source.
-func (s *Mapped) Groups() ([]string, bool) { return capturedNames(s.Capture), false }
+func (s *Mapped) Groups() ([]KnownGroup, bool) { return capturedGroups(s.Capture), false }
 
 // Wants implements Source.
 func (s *Mapped) Wants(ctx context.Context, groups []GroupNow) ([][]Want, error) {

@@ -158,27 +158,26 @@ type Explicit struct {
 func (s *Explicit) Describe() string { return s.Strategy.String() }
 
 // Groups implements Source.
-func (s *Explicit) Groups() ([]string, bool) {
-	names := capturedNames(s.Capture)
+func (s *Explicit) Groups() ([]KnownGroup, bool) {
+	known := capturedGroups(s.Capture)
 	for _, t := range s.Strategy.File {
 		if t.Group != "" {
-			names = append(names, t.Group)
+			known = append(known, KnownGroup{Name: t.Group})
 		}
 	}
-	slices.Sort(names)
-	return slices.Compact(names), true
+	return known, true
 }
 
 // Wants implements Source.
 func (s *Explicit) Wants(ctx context.Context, groups []GroupNow) ([][]Want, error) {
 	all := make([][]Want, len(groups))
 	if s.Strategy.File != nil {
+		lines := map[string][]Want{}
+		for _, t := range s.Strategy.File {
+			lines[t.Group] = append(lines[t.Group], Want{Topic: t.Topic, Partition: t.Partition, Offset: t.Offset, Epoch: -1})
+		}
 		for i := range groups {
-			for _, t := range s.Strategy.File {
-				if t.Group == "" || t.Group == groups[i].Name {
-					all[i] = append(all[i], Want{Topic: t.Topic, Partition: t.Partition, Offset: t.Offset, Epoch: -1})
-				}
-			}
+			all[i] = append(slices.Clone(lines[""]), lines[groups[i].Name]...)
 		}
 		return all, nil
 	}

@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	shared  = kafkabed.Share(kafkabed.Options{HeapMiB: 384})
+	shared  = kafkabed.Share(kafkabed.Options{HeapMiB: 384, Secure: true})
 	product struct {
 		once sync.Once
 		rig  *rig.Rig
@@ -65,7 +65,8 @@ type user struct {
 	adm   *kadm.Client
 	cl    *kgo.Client
 	queue string
-	path  string // of the repository
+	path  string   // of the repository
+	env   []string // of commands and workers
 }
 
 func newUser(t *testing.T) *user {
@@ -89,7 +90,7 @@ func newUser(t *testing.T) *user {
 
 func (u *user) worker() *rig.Worker {
 	u.t.Helper()
-	w, err := u.rig.StartWorker(u.ctx, rig.WorkerOptions{TaskQueue: u.queue})
+	w, err := u.rig.StartWorker(u.ctx, rig.WorkerOptions{TaskQueue: u.queue, Env: u.env})
 	if err != nil {
 		u.t.Fatal(err)
 	}
@@ -109,7 +110,7 @@ func (u *user) run(command string, more ...string) *rig.Outcome {
 			args[i] = u.path
 		}
 	}
-	o, err := u.rig.Command(u.ctx, []string{"KAFKA_BACKUP_TASK_QUEUE=" + u.queue}, append(args, more...)...)
+	o, err := u.rig.Command(u.ctx, append([]string{"KAFKA_BACKUP_TASK_QUEUE=" + u.queue}, u.env...), append(args, more...)...)
 	if err != nil {
 		u.t.Fatal(err)
 	}
