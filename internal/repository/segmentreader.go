@@ -250,6 +250,12 @@ func (s *Segment) readBlock(reader io.Reader, b *Block, buf *Buffer) ([]byte, er
 	if err := fill(reader, s.Ref.Key, b.Position, stored); err != nil {
 		return nil, fmt.Errorf("read block: %w", err)
 	}
+	return s.unpack(stored, b, buf)
+}
+
+// unpack checks and decompresses a block as it is stored. Without compression the result is stored
+// itself.
+func (s *Segment) unpack(stored []byte, b *Block, buf *Buffer) ([]byte, error) {
 	if got := Digest(sha256.Sum256(stored)); got != b.SHA256 {
 		return nil, &CorruptError{Key: s.Ref.Key, Detail: fmt.Sprintf("SHA-256 of the block at %d, offsets %d to %d", b.Position, b.FirstOffset, b.LastOffset), Want: b.SHA256.String(), Got: got.String()}
 	}

@@ -196,10 +196,12 @@ func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *T
 		fills = append(fills, target{ProducePartition: p, want: records, bytes: bytes})
 		return nil
 	}
+	var sources []*source
 	for i := range pp.Copies {
 		c := &pp.Copies[i]
 		src := f.source(plan, pp.Segments, c.Source, c.SourceID, &c.From)
-		if err := add(c.Target, c.From.Partition, c.From.Records, c.From.Bytes, func(mem *memory) *stream { return copyStream(src, shapes[c.Target], mem) }); err != nil {
+		sources = append(sources, &src)
+		if err := add(c.Target, c.From.Partition, c.From.Records, c.From.Bytes, func(mem *memory) *stream { return copyStream(&src, shapes[c.Target], mem) }); err != nil {
 			return nil, err
 		}
 	}
@@ -217,6 +219,7 @@ func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *T
 			}
 		}
 	}
+	readTogether(sources)
 	return fills, nil
 }
 

@@ -17,6 +17,37 @@ type source struct {
 	tp       repository.TopicPartition
 	slices   []repository.Slice
 	rule     Rule
+	reader   *repository.BlockReader // shared with other sources; nil reads block by block
+}
+
+// readTogether makes sources of one repository, which are read beside each
+// other, share the reads of what lies near each other in a segment.
+func readTogether(sources []*source) {
+	type wanted struct {
+		src   *source
+		slice *repository.Slice
+	}
+	bySegment := map[repository.SegmentRef][]wanted{}
+	reader := repository.NewBlockReader(func(seg *repository.Segment) (blocks []repository.Block) {
+		for _, w := range bySegment[seg.Ref] {
+			for _, b := range seg.SliceBlocks(w.src.tp, w.slice) {
+				if w.src.rule.ofBlock(&b) != none {
+					blocks = append(blocks, b)
+				}
+			}
+		}
+		return blocks
+	})
+	for _, s := range sources {
+		s.reader = reader
+		for i := range s.slices {
+			sl := &s.slices[i]
+			if s.rule.ofSlice(sl) != none {
+				ref := s.segments[sl.Segment]
+				bySegment[ref] = append(bySegment[ref], wanted{s, sl})
+			}
+		}
+	}
 }
 
 // BeyondError says that a stream has not as many records.
@@ -60,6 +91,9 @@ func (s *source) blocks(ctx context.Context, slice int) (*repository.Segment, []
 // records of that block, of those that are restored, come before it. At the
 // end the place is past the last slice.
 func (s *source) seek(ctx context.Context, rank int64) (at place, skip int64, err error) {
+	if rank == 0 {
+		return place{}, 0, nil // wherever the first record is
+	}
 	left := rank
 	for i := range s.slices {
 		sl := &s.slices[i]
@@ -146,7 +180,7 @@ func (s *source) count(ctx context.Context, seg *repository.Segment, b *reposito
 		}
 	}
 	var buf repository.Buffer
-	raw, err := seg.ReadBlock(ctx, *b, &buf)
+	raw, err := s.reader.Read(ctx, seg, *b, &buf)
 	if err != nil {
 		return 0, err
 	}

@@ -63,7 +63,7 @@ func (s *stream) open(ctx context.Context) (transfer.Stream, error) {
 
 // copyStream is the stream of a target partition that is the copy of a source
 // partition.
-func copyStream(src source, sh shape, mem *memory) *stream {
+func copyStream(src *source, sh shape, mem *memory) *stream {
 	return &stream{shape: sh, memory: mem, begin: func(ctx context.Context, r *reader, rank int64) (func(context.Context) error, error) {
 		// Where a time window cuts, seeking reads blocks, and all partitions
 		// of a part begin at once.
@@ -73,7 +73,7 @@ func copyStream(src source, sh shape, mem *memory) *stream {
 		}
 		at, skip, err := src.seek(ctx, rank)
 		mem.budget.Release(size)
-		r.src, r.skip = &src, skip
+		r.src, r.skip = src, skip
 		return func(ctx context.Context) error { return r.copy(ctx, at) }, err
 	}}
 }
@@ -216,7 +216,7 @@ func (r *reader) block(ctx context.Context, seg *repository.Segment, b *reposito
 	}
 	h.users.Store(1)
 	defer h.release(true)
-	raw, err := seg.ReadBlock(ctx, *b, h.buf)
+	raw, err := r.src.reader.Read(ctx, seg, *b, h.buf)
 	if err != nil {
 		return err
 	}

@@ -212,6 +212,9 @@ func TestAStreamIsTheSameFromEveryRank(t *testing.T) {
 		rule := drawRule(t, m)
 		want := m.expected(rule)
 		src := source{repo: repo, segments: m.segments, tp: tp, slices: m.part.Slices, rule: rule}
+		if rapid.Bool().Draw(t, "read together") {
+			readTogether([]*source{&src})
+		}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		n, err := src.total(ctx)
@@ -232,7 +235,7 @@ func TestAStreamIsTheSameFromEveryRank(t *testing.T) {
 			join:     rapid.SampledFrom([]int{1, 500, 1 << 20}).Draw(t, "join"),
 		}
 		mem := newMemory(rapid.SampledFrom([]int64{1, 1000, 1 << 20}).Draw(t, "memory"))
-		s := copyStream(src, sh, mem)
+		s := copyStream(&src, sh, mem)
 		s.ctx = ctx
 		for range 3 {
 			rank := rapid.Int64Range(0, n).Draw(t, "rank")
@@ -258,7 +261,7 @@ func TestSeekingTakesMemoryOfTheSameBudget(t *testing.T) {
 	if !mem.budget.TryAcquire(100) {
 		t.Fatal("no memory")
 	}
-	s := copyStream(source{}, shape{}, mem)
+	s := copyStream(&source{}, shape{}, mem)
 	s.ctx = t.Context()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -369,7 +372,7 @@ func TestADamagedBlockEndsAStreamWithItsName(t *testing.T) {
 		if err := repo.Bucket().WriteAll(ctx, key, data, nil); err != nil {
 			t.Fatal(err)
 		}
-		s := copyStream(source{repo: repo, segments: m.segments, tp: tp, slices: m.part.Slices}, shape{maxBatch: 1 << 20}, newMemory(1<<20))
+		s := copyStream(&source{repo: repo, segments: m.segments, tp: tp, slices: m.part.Slices}, shape{maxBatch: 1 << 20}, newMemory(1<<20))
 		s.ctx = ctx
 		err = s.Seek(ctx, 0)
 		for err == nil {
