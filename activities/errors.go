@@ -76,6 +76,7 @@ func kindOf(err error) string {
 		noTopics   *backup.NoTopicsError
 		foreign    *transfer.ForeignWriteError
 		notOurs    *restore.NotOursError
+		wentBack   *restore.WentBackError
 		truncated  *transfer.TruncatedError
 		stall      *transfer.StallError
 		refused    *transfer.PartitionError
@@ -123,7 +124,7 @@ func kindOf(err error) string {
 		return NotFound
 	case errors.Is(err, storageerr.ErrUnavailable):
 		return Unreachable
-	case errors.As(err, &stall):
+	case errors.As(err, &stall), errors.As(err, &wentBack):
 		return Transient
 	case wrongTopic:
 		return TopicRecreated

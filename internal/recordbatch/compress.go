@@ -3,6 +3,7 @@ package recordbatch
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"slices"
 
 	"github.com/klauspost/compress/gzip"
@@ -19,6 +20,27 @@ type compressor struct {
 	lz4   *lz4.Writer
 	zstd  *zstd.Encoder
 }
+
+// compressors are as many as can run at once, however many encoders there are:
+// zstd's takes some megabytes.
+var compressors = make(chan *compressor, runtime.GOMAXPROCS(0))
+
+func init() {
+	for range cap(compressors) {
+		compressors <- new(compressor)
+	}
+}
+
+// takeCompressor waits for a compressor, which is to be put back.
+func takeCompressor(level int) *compressor {
+	c := <-compressors
+	if c.level != level {
+		*c = compressor{level: level}
+	}
+	return c
+}
+
+func (c *compressor) putBack() { compressors <- c }
 
 // appendWriter collects what is written to it.
 type appendWriter struct{ buf []byte }

@@ -56,11 +56,10 @@ const ratioBytes = 16 << 10
 // timestamps, base offset 0 and no producer. It is reusable and allocates
 // nothing per record. Not for concurrent use.
 type Encoder struct {
-	config     EncoderConfig
-	draft      draft
-	offsets    []int64 // source offsets of the records collected, for errors
-	compressor compressor
-	ratio      float64 // raw bytes per compressed byte, expected
+	config  EncoderConfig
+	draft   draft
+	offsets []int64 // source offsets of the records collected, for errors
+	ratio   float64 // raw bytes per compressed byte, expected
 }
 
 // NewEncoder makes an encoder; the error is about the configuration.
@@ -68,11 +67,18 @@ func NewEncoder(config EncoderConfig) (*Encoder, error) {
 	if err := config.normalize(); err != nil {
 		return nil, err
 	}
-	return &Encoder{config: config, compressor: compressor{level: config.Level}, ratio: 1}, nil
+	return &Encoder{config: config, ratio: 1}, nil
 }
 
 // Len is the number of records collected since the last Flush.
 func (e *Encoder) Len() int { return e.draft.count }
+
+// Size is how many bytes the records collected since the last Flush take,
+// before compression.
+func (e *Encoder) Size() int { return len(e.draft.records) }
+
+// Reset forgets the records collected since the last Flush.
+func (e *Encoder) Reset() { e.draft.reset(); e.offsets = e.offsets[:0] }
 
 // Append adds a record and copies all it needs of it. It tells false, and has
 // not taken the record, when the batch is full: Flush, then append again. Of
@@ -124,16 +130,21 @@ func (e *Encoder) Flush(dst []byte) ([]byte, error) {
 	if e.draft.count == 0 {
 		return dst, nil
 	}
-	defer func() { e.draft.reset(); e.offsets = e.offsets[:0] }()
-	out, err := e.write(dst, &e.draft, e.offsets)
+	defer e.Reset()
+	var c *compressor
+	if e.config.Codec != None {
+		c = takeCompressor(e.config.Level)
+		defer c.putBack()
+	}
+	out, err := e.write(dst, &e.draft, e.offsets, c)
 	if err != nil {
 		return dst, err
 	}
 	return out, nil
 }
 
-func (e *Encoder) write(dst []byte, d *draft, offsets []int64) ([]byte, error) {
-	out, err := d.appendBatch(dst, 0, e.config.Codec, &e.compressor)
+func (e *Encoder) write(dst []byte, d *draft, offsets []int64, c *compressor) ([]byte, error) {
+	out, err := d.appendBatch(dst, 0, e.config.Codec, c)
 	if err != nil {
 		return dst, err
 	}
@@ -149,10 +160,10 @@ func (e *Encoder) write(dst []byte, d *draft, offsets []int64) ([]byte, error) {
 			Hint: "raise max.message.bytes of the target topic"}
 	}
 	left, right := d.split()
-	if out, err = e.write(out[:len(dst)], &left, offsets[:left.count]); err != nil {
+	if out, err = e.write(out[:len(dst)], &left, offsets[:left.count], c); err != nil {
 		return dst, err
 	}
-	return e.write(out, &right, offsets[left.count:])
+	return e.write(out, &right, offsets[left.count:], c)
 }
 
 // split cuts a dense draft of two or more records near the middle of its
@@ -170,16 +181,21 @@ func (d *draft) split() (left, right draft) {
 	return left, right
 }
 
-// appendBatch writes the draft as a batch. The draft has records.
+// appendBatch writes the draft as a batch, with a compressor unless codec is
+// None. The draft has records.
 func (d *draft) appendBatch(dst []byte, baseOffset int64, codec Codec, c *compressor) ([]byte, error) {
 	at := len(dst)
 	if codec == None {
 		dst = slices.Grow(dst, HeaderLen+len(d.records))
 	}
 	dst = append(dst, make([]byte, HeaderLen)...)
-	dst, err := c.append(dst, codec, d.records)
-	if err != nil {
-		return dst[:at], fmt.Errorf("compress a record batch with %s: %w", codec, err)
+	if codec == None {
+		dst = append(dst, d.records...)
+	} else {
+		var err error
+		if dst, err = c.append(dst, codec, d.records); err != nil {
+			return dst[:at], fmt.Errorf("compress a record batch with %s: %w", codec, err)
+		}
 	}
 	b := dst[at:]
 	if len(b) > math.MaxInt32 {

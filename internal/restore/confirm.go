@@ -31,37 +31,40 @@ func (e *NotOursError) Error() string {
 // confirming bounds the memory of all confirmations of a part together.
 const confirming = 32 << 20
 
-// confirm is how many records of this restore a partition's log holds when the
-// broker has forgotten the producer id and the log has grown by rank records
-// since the restore began there. Nobody else may write: then it is rank, if
-// the last of them is the stream's; otherwise a [NotOursError]. Others may:
-// then the log itself tells, whose batches name their producers.
-func (f *Filler) confirm(ctx context.Context, t transfer.ProducePartition, targets *Targets, s *stream, rank int64) (int64, error) {
-	if f.Options.AllowForeignWrites {
-		return f.countOurs(ctx, t, targets, rank)
+// confirm makes what a partition is confirmed with: how many records of this
+// restore its log holds when the broker has forgotten the producer id and the
+// log has grown by rank records since the restore began there. Nobody else may
+// write: then it is rank, if the last of them is the stream's; otherwise a
+// [NotOursError]. ours calls check with the stream's last record before a rank,
+// nil when the stream is shorter, at the latest before the one at that rank is
+// sent. Others may: then the log itself tells, whose batches name their
+// producers.
+func (f *Filler) confirm(t transfer.ProducePartition, targets *Targets, ours func(ctx context.Context, rank int64, check func(*recordbatch.Record) error) error) func(context.Context, int64) (int64, error) {
+	return func(ctx context.Context, rank int64) (int64, error) {
+		if f.Options.AllowForeignWrites {
+			return f.countOurs(ctx, t, targets, rank)
+		}
+		at := t.Begin + rank - 1
+		refuse := func(format string, args ...any) error {
+			return &NotOursError{Topic: t.Topic, Partition: t.Partition, Offset: at, Detail: fmt.Sprintf(format, args...)}
+		}
+		theirs, err := f.recordAt(ctx, t, at)
+		if err != nil {
+			return 0, fmt.Errorf("%s/%d: read offset %d: %w", t.Topic, t.Partition, at, err)
+		}
+		if theirs == nil {
+			return 0, refuse("it was deleted")
+		}
+		return rank, ours(ctx, rank, func(r *recordbatch.Record) error {
+			if r == nil {
+				return refuse("the log is longer than all that is restored into it")
+			}
+			if what := differs(r, theirs); what != "" {
+				return refuse("its %s is another", what)
+			}
+			return nil
+		})
 	}
-	at := t.Begin + rank - 1
-	refuse := func(format string, args ...any) (int64, error) {
-		return 0, &NotOursError{Topic: t.Topic, Partition: t.Partition, Offset: at, Detail: fmt.Sprintf(format, args...)}
-	}
-	theirs, err := f.recordAt(ctx, t, at)
-	if err != nil {
-		return 0, fmt.Errorf("%s/%d: read offset %d: %w", t.Topic, t.Partition, at, err)
-	}
-	if theirs == nil {
-		return refuse("it was deleted")
-	}
-	ours, err := s.recordAt(ctx, rank-1)
-	if err != nil {
-		return 0, err
-	}
-	if ours == nil {
-		return refuse("the log is longer than all that is restored into it")
-	}
-	if what := differs(ours, theirs); what != "" {
-		return refuse("its %s is another", what)
-	}
-	return rank, nil
 }
 
 // recordAt is the record of the target at an offset, copied; nil when there is

@@ -143,20 +143,12 @@ func TestCommittedOffsetsOfARekeyedTopicMapToTheFirstUnreadRecords(t *testing.T)
 		}
 		// What the restore puts where, from its own stream.
 		f := &Filler{Repository: repo}
-		work, cancel := context.WithCancel(ctx)
-		defer cancel()
+		placed := drainMerge(t, newPass(ctx, &mg, f.mergeSources(plan, segments, &mg), shape{maxBatch: 1 << 20, join: 1 << 20}, newMemory(1<<20), 1<<20), nil, false)
 		var targets []*restored
-		var placed [][]logged
 		result := PartResult{}
-		for to := range partitions {
-			s := f.mergeStream(plan, segments, &mg, to, shape{maxBatch: 1 << 20, join: 1 << 20}, newMemory(1<<20))
-			s.ctx = work
-			if err := s.Seek(work, 0); err != nil {
-				t.Fatal(err)
-			}
-			got := drain(t, s, 0, 1<<20)
-			target := makeTarget(t, "b", to, len(got))
-			targets, placed = append(targets, target), append(placed, got)
+		for to, got := range placed {
+			target := makeTarget(t, "b", int32(to), len(got))
+			targets = append(targets, target)
 			result.Partitions = append(result.Partitions, target.result)
 		}
 		tr := store(t, repo, plan, PlanPart{Segments: segments, Merges: []Merge{mg}}, result)

@@ -124,34 +124,6 @@ func (w *blockWalk) Pop() any {
 	return last
 }
 
-// mergeStream is the stream of one target partition of a merge.
-func (f *Filler) mergeStream(plan *Plan, segments []repository.SegmentRef, m *Merge, to int32, sh shape, mem *memory) *stream {
-	sources := f.mergeSources(plan, segments, m)
-	return &stream{shape: sh, memory: mem, begin: func(ctx context.Context, r *reader, rank int64) (func(context.Context) error, error) {
-		r.skip = rank
-		return func(ctx context.Context) error {
-			walk, err := newBlockWalk(ctx, sources)
-			if err != nil {
-				return err
-			}
-			for {
-				src, seg, block, err := walk.next(ctx)
-				if err != nil {
-					return err
-				}
-				if src == nil {
-					return r.flush(ctx, nil)
-				}
-				from := src.tp.Partition
-				r.src, r.mine = src, func(rec *recordbatch.Record) bool { return home(rec, from, m.Partitions) == to }
-				if err := r.block(ctx, seg, block); err != nil {
-					return err
-				}
-			}
-		}, nil
-	}}
-}
-
 func (f *Filler) mergeSources(plan *Plan, segments []repository.SegmentRef, m *Merge) []*source {
 	sources := make([]*source, len(m.From))
 	for i := range m.From {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
+	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/transfer"
 )
@@ -98,15 +99,17 @@ func (f *Filler) Fill(ctx context.Context, plan *Plan, part int) (Amount, error)
 	if err != nil {
 		return Amount{}, fmt.Errorf("read the targets of the restore: %w", err)
 	}
-	fills, err := f.fills(ctx, plan, &pp, targets)
+	passing, end := context.WithCancel(ctx)
+	defer end()
+	fills, err := f.fills(passing, plan, &pp, targets)
 	if err != nil {
 		return Amount{}, err
 	}
 	opts := transfer.ProduceOptions{
 		ProducerID: targets.ProducerID, Epoch: targets.ProducerEpoch, AllowForeign: f.Options.AllowForeignWrites,
-		MaxRequestBytes: int(f.Options.ProduceMaxBytes),
-		ByteRate:        limiter(int64(f.Options.RateLimitBytesPerSec), f.Share),
-		RecordRate:      limiter(f.Options.RateLimitRecordsPerSec, f.Share),
+		MaxRequestBytes: int(f.Options.ProduceMaxBytes), MaxPartitions: atOnce(&pp),
+		ByteRate:   limiter(int64(f.Options.RateLimitBytesPerSec), f.Share),
+		RecordRate: limiter(f.Options.RateLimitRecordsPerSec, f.Share),
 	}
 	sent := newTally(fills, f.Report)
 	partitions := make([]transfer.ProducePartition, len(fills))
@@ -158,7 +161,17 @@ func limiter(perSecond int64, share float64) *rate.Limiter {
 // memory.
 const blocksInFlight = 6
 
-// fills makes the streams of a part.
+// atOnce is how many target partitions are worked on at once: all of a merge
+// are, since they go on together.
+func atOnce(pp *PlanPart) int {
+	n := 1000
+	for i := range pp.Merges {
+		n = max(n, int(pp.Merges[i].Partitions))
+	}
+	return n
+}
+
+// fills makes the streams of a part. The end of ctx ends the passes of merges.
 func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *Targets) ([]target, error) {
 	byName := make(map[string]*TargetTopic, len(targets.Topics))
 	for i := range targets.Topics {
@@ -176,34 +189,43 @@ func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *T
 	if err != nil {
 		return nil, err
 	}
-	mem := newMemory(blocksInFlight * int64(f.Options.ProduceMaxBytes))
-	confirmMem := newMemory(confirming)
+	limit := blocksInFlight * int64(f.Options.ProduceMaxBytes)
+	if len(pp.Copies) > 0 && len(pp.Merges) > 0 {
+		limit /= 2
+	}
+	mem, leases, confirmMem := newMemory(limit), newMemory(limit), newMemory(confirming)
 	var fills []target
-	add := func(name string, partition int32, records, bytes int64, stream func(*memory) *stream) error {
+	var sources []*source
+	add := func(name string, partition int32, records, bytes int64) (*transfer.ProducePartition, error) {
 		t := byName[name]
 		if t == nil || int(partition) >= len(t.Begin) {
-			return &repository.CorruptError{Key: plan.object("targets.json"), Detail: fmt.Sprintf("topic %s partition %d: it has no begin offset, but the plan names it", name, partition)}
+			return nil, &repository.CorruptError{Key: plan.object("targets.json"), Detail: fmt.Sprintf("topic %s partition %d: it has no begin offset, but the plan names it", name, partition)}
 		}
 		id, err := kafka.ParseTopicID(t.ID)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		p := transfer.ProducePartition{Topic: name, TopicID: id, Partition: partition, Begin: t.Begin[partition]}
-		p.Open = func(ctx context.Context) (transfer.Stream, error) { return stream(mem).open(ctx) }
-		p.Confirm = func(ctx context.Context, rank int64) (int64, error) {
-			return f.confirm(ctx, p, targets, stream(confirmMem), rank)
-		}
-		fills = append(fills, target{ProducePartition: p, want: records, bytes: bytes})
-		return nil
+		fills = append(fills, target{want: records, bytes: bytes, ProducePartition: transfer.ProducePartition{
+			Topic: name, TopicID: id, Partition: partition, Begin: t.Begin[partition],
+		}})
+		return &fills[len(fills)-1].ProducePartition, nil
 	}
-	var sources []*source
 	for i := range pp.Copies {
 		c := &pp.Copies[i]
 		src := f.source(plan, pp.Segments, c.Source, c.SourceID, &c.From)
 		sources = append(sources, &src)
-		if err := add(c.Target, c.From.Partition, c.From.Records, c.From.Bytes, func(mem *memory) *stream { return copyStream(&src, shapes[c.Target], mem) }); err != nil {
+		p, err := add(c.Target, c.From.Partition, c.From.Records, c.From.Bytes)
+		if err != nil {
 			return nil, err
 		}
+		p.Open = copyStream(&src, shapes[c.Target], mem).open
+		p.Confirm = f.confirm(*p, targets, func(ctx context.Context, rank int64, check func(*recordbatch.Record) error) error {
+			r, err := copyStream(&src, shapes[c.Target], confirmMem).recordAt(ctx, rank-1)
+			if err != nil {
+				return err
+			}
+			return check(r)
+		})
 	}
 	for i := range pp.Merges {
 		m := &pp.Merges[i]
@@ -212,11 +234,19 @@ func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *T
 			records += m.From[j].Records
 			bytes += m.From[j].Bytes
 		}
+		from := f.mergeSources(plan, pp.Segments, m)
+		sources = append(sources, from...)
+		pass := newPass(ctx, m, from, shapes[m.Target], leases, bytes)
 		for to := range m.Partitions {
-			make := func(mem *memory) *stream { return f.mergeStream(plan, pp.Segments, m, to, shapes[m.Target], mem) }
-			if err := add(m.Target, to, records/int64(m.Partitions), bytes/int64(m.Partitions), make); err != nil {
+			p, err := add(m.Target, to, records/int64(m.Partitions), bytes/int64(m.Partitions))
+			if err != nil {
 				return nil, err
 			}
+			s := pass.streams[to]
+			p.Open = func(context.Context) (transfer.Stream, error) { return s, nil }
+			p.Confirm = f.confirm(*p, targets, func(_ context.Context, rank int64, check func(*recordbatch.Record) error) error {
+				return s.confirm(rank, check)
+			})
 		}
 	}
 	readTogether(sources)

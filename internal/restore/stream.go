@@ -41,41 +41,26 @@ type shape struct {
 	join     int  // bytes up to which small batches are joined
 }
 
-// stream is a transfer.Stream: what goes into one target partition. A
-// goroutine reads ahead, as far as memory allows.
+// stream is a transfer.Stream: what goes into a target partition that is the
+// copy of a source partition. A goroutine reads ahead, as far as memory allows.
 type stream struct {
+	src    *source
 	shape  shape
 	memory *memory
-	// begin prepares a reader to start at a rank and returns what it then
-	// does until the end of the stream.
-	begin func(ctx context.Context, r *reader, rank int64) (run func(context.Context) error, err error)
 
 	ctx   context.Context // the stream's; its end closes the stream
 	stop  context.CancelFunc
 	loads chan item
 }
 
+func copyStream(src *source, sh shape, mem *memory) *stream {
+	return &stream{src: src, shape: sh, memory: mem}
+}
+
 // open sets the context whose end closes the stream.
 func (s *stream) open(ctx context.Context) (transfer.Stream, error) {
 	s.ctx = ctx
 	return s, nil
-}
-
-// copyStream is the stream of a target partition that is the copy of a source
-// partition.
-func copyStream(src *source, sh shape, mem *memory) *stream {
-	return &stream{shape: sh, memory: mem, begin: func(ctx context.Context, r *reader, rank int64) (func(context.Context) error, error) {
-		// Where a time window cuts, seeking reads blocks, and all partitions
-		// of a part begin at once.
-		size := min(seekMemory, mem.limit)
-		if err := mem.budget.Acquire(ctx, size); err != nil {
-			return nil, err
-		}
-		at, skip, err := src.seek(ctx, rank)
-		mem.budget.Release(size)
-		r.src, r.skip = src, skip
-		return func(ctx context.Context) error { return r.copy(ctx, at) }, err
-	}}
 }
 
 // seekMemory is what seeking takes: a block, stored and decompressed, in most
@@ -94,17 +79,24 @@ const ahead = 16
 // Seek implements transfer.Stream.
 func (s *stream) Seek(ctx context.Context, rank int64) error {
 	s.halt()
-	r := &reader{stream: s, rank: rank}
-	run, err := s.begin(ctx, r, rank)
+	// Where a time window cuts, seeking reads blocks, and all partitions of a
+	// part begin at once.
+	size := min(seekMemory, s.memory.limit)
+	if err := s.memory.budget.Acquire(ctx, size); err != nil {
+		return err
+	}
+	at, skip, err := s.src.seek(ctx, rank)
+	s.memory.budget.Release(size)
 	if err != nil {
 		return err
 	}
+	r := &reader{stream: s, rank: rank, skip: skip}
 	rctx, cancel := context.WithCancel(s.ctx)
 	s.stop, s.loads = cancel, make(chan item, ahead)
 	r.out = s.loads
 	go func() {
 		defer close(r.out)
-		if err := run(rctx); err != nil {
+		if err := r.copy(rctx, at); err != nil {
 			select {
 			case r.out <- item{err: err}:
 			case <-rctx.Done():
@@ -149,9 +141,6 @@ type reader struct {
 	out  chan item
 	rank int64 // of the next record that is sent
 	skip int64 // restored records that are not sent again
-	src  *source
-	// mine, when not nil, tells which records of src are this stream's.
-	mine func(*recordbatch.Record) bool
 
 	rewriter *recordbatch.Rewriter
 	pending  int // bytes of source batches that the rewriter holds
@@ -206,20 +195,31 @@ func (h *held) release(clean bool) {
 	h.memory.budget.Release(h.size)
 }
 
-func (r *reader) block(ctx context.Context, seg *repository.Segment, b *repository.Block) error {
-	h := &held{buf: buffers.Get().(*repository.Buffer), memory: r.memory, size: min(b.RawLength+b.Length, r.memory.limit)}
+// readHeld reads a block into memory, of which it takes as much as there is
+// when the block is larger. It has one user.
+func readHeld(ctx context.Context, src *source, seg *repository.Segment, b *repository.Block, mem *memory) (*held, []byte, error) {
+	h := &held{buf: buffers.Get().(*repository.Buffer), memory: mem, size: min(b.RawLength+b.Length, mem.limit)}
 	if b.Codec == repository.CodecNone {
-		h.size = min(b.RawLength, r.memory.limit)
+		h.size = min(b.RawLength, mem.limit)
 	}
-	if err := r.memory.budget.Acquire(ctx, h.size); err != nil {
-		return err
+	if err := mem.budget.Acquire(ctx, h.size); err != nil {
+		return nil, nil, err
 	}
 	h.users.Store(1)
-	defer h.release(true)
-	raw, err := r.src.reader.Read(ctx, seg, *b, h.buf)
+	raw, err := src.reader.Read(ctx, seg, *b, h.buf)
+	if err != nil {
+		h.release(true)
+		return nil, nil, err
+	}
+	return h, raw, nil
+}
+
+func (r *reader) block(ctx context.Context, seg *repository.Segment, b *repository.Block) error {
+	h, raw, err := readHeld(ctx, r.src, seg, b, r.memory)
 	if err != nil {
 		return err
 	}
+	defer h.release(true)
 	whole := r.src.rule.ofBlock(b) == all
 	return batches(seg, raw, func(batch recordbatch.Batch) error {
 		share := all
@@ -230,7 +230,7 @@ func (r *reader) block(ctx context.Context, seg *repository.Segment, b *reposito
 		switch {
 		case share == none:
 			return nil
-		case share == all && r.mine == nil && r.skip >= n:
+		case share == all && r.skip >= n:
 			r.skip -= n
 			return nil
 		case share == all && r.skip == 0 && r.raw(batch):
@@ -260,7 +260,7 @@ func (r *reader) raw(b recordbatch.Batch) bool {
 	if b.Codec() != recordbatch.None {
 		small = smallCompressed
 	}
-	return r.mine == nil && b.Dense() && !b.IsLogAppendTime() && !r.shape.headers && len(b) <= r.shape.maxBatch && len(b) >= small
+	return b.Dense() && !b.IsLogAppendTime() && !r.shape.headers && len(b) <= r.shape.maxBatch && len(b) >= small
 }
 
 // rewrite takes a batch's records into the rewriter.
@@ -272,7 +272,7 @@ func (r *reader) rewrite(ctx context.Context, h *held, b recordbatch.Batch, shar
 		}
 	}
 	var made []byte
-	if share == all && r.mine == nil && !r.shape.headers {
+	if share == all && !r.shape.headers {
 		made, err = r.rewriter.Concat(nil, b, int(r.skip))
 		r.skip = 0
 	} else {
@@ -294,10 +294,9 @@ func (r *reader) rewrite(ctx context.Context, h *held, b recordbatch.Batch, shar
 // change is the rewriter's function for records: those that are not restored,
 // or were sent before, are dropped, and headers are added.
 func (r *reader) change() func(*recordbatch.Record) (bool, error) {
-	var text [64]byte
-	names := [3][]byte{[]byte(HeaderOffset), []byte(HeaderTimestamp), []byte(HeaderPartition)}
+	origin := newOrigin(r.src)
 	return func(rec *recordbatch.Record) (bool, error) {
-		if !r.src.rule.takes(rec) || r.mine != nil && !r.mine(rec) {
+		if !r.src.rule.takes(rec) {
 			return false, nil
 		}
 		if r.skip > 0 {
@@ -305,14 +304,30 @@ func (r *reader) change() func(*recordbatch.Record) (bool, error) {
 			return false, nil
 		}
 		if r.shape.headers {
-			b := text[:0]
-			for i, v := range [3]int64{rec.Offset, rec.Timestamp, int64(r.src.tp.Partition)} {
-				from := len(b)
-				b = strconv.AppendInt(b, v, 10)
-				rec.Headers = append(rec.Headers, recordbatch.Header{Key: names[i], Value: b[from:len(b):len(b)]})
-			}
+			origin.add(rec)
 		}
 		return true, nil
+	}
+}
+
+// origin adds the original-offset headers to the records of a source.
+type origin struct {
+	names     [3][]byte
+	partition int64
+	text      [64]byte
+}
+
+func newOrigin(src *source) *origin {
+	return &origin{names: [3][]byte{[]byte(HeaderOffset), []byte(HeaderTimestamp), []byte(HeaderPartition)}, partition: int64(src.tp.Partition)}
+}
+
+// add adds the headers; they are good until it is called again.
+func (o *origin) add(rec *recordbatch.Record) {
+	b := o.text[:0]
+	for i, v := range [3]int64{rec.Offset, rec.Timestamp, o.partition} {
+		from := len(b)
+		b = strconv.AppendInt(b, v, 10)
+		rec.Headers = append(rec.Headers, recordbatch.Header{Key: o.names[i], Value: b[from:len(b):len(b)]})
 	}
 }
 
