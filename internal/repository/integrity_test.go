@@ -177,11 +177,6 @@ func TestValidateGood(t *testing.T) {
 				t.Errorf("deep %v: %d records, want %d", deep, report.Records, want)
 			}
 		}
-		calls := 0
-		report, err := r.Validate(t.Context(), "first", ValidateOptions{Parts: []int{}, Progress: func(*Report) { calls++ }})
-		if err != nil || !report.OK() || report.Segments != 0 || calls == 0 {
-			t.Errorf("no parts: %+v, %v", report, err)
-		}
 		if _, err := r.Validate(t.Context(), "nothing", ValidateOptions{}); !IsNotFound(err) {
 			t.Errorf("an unknown backup: %v", err)
 		}
@@ -191,6 +186,40 @@ func TestValidateGood(t *testing.T) {
 			t.Errorf("cancelled: %v", err)
 		}
 	})
+}
+
+// A validation that goes on where another was cut off finds what one from the
+// beginning does, and looks at nothing twice.
+func TestValidateFromWhereItWasCutOff(t *testing.T) {
+	r := newRepository(t, memblob.OpenBucket(nil))
+	orders := backup(t, r, "orders", nil, ordersAndPayments(0, 40)...)
+	clicks := backup(t, r, "clicks", nil, source{TopicPartition{"clicks", "AAAAAAAAQACAAAAAAAAAAw", 0}, 0, 60})
+	// Two shards that share a segment, and one of its own.
+	third := *shardOf(t, r, clicks)
+	third.Topics[0].Name, third.Topics[0].ID = "views", "AAAAAAAAQACAAAAAAAAABA"
+	ref, _, err := r.AdoptIndex(t.Context(), "all", 0, &third)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := &Manifest{BackupID: "all", ClusterID: "cluster", CreatedAt: time.Now().UTC(), FinishedAt: time.Now().UTC(), ToolVersion: "test",
+		Index: []ObjectRef{orders.Index[0], clicks.Index[0], ref}, Groups: orders.Groups}
+	if _, err := r.WriteManifest(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	var reached []Checked
+	whole, err := r.Validate(t.Context(), "all", ValidateOptions{Deep: true, Reached: func(c Checked) { reached = append(reached, c) }})
+	if err != nil || whole.OK() || whole.Records != 140 { // the totals, and topic views has no blocks
+		t.Fatalf("%+v, %v", whole, err)
+	}
+	if len(reached) != 3 {
+		t.Fatalf("%d places were reached", len(reached))
+	}
+	for _, from := range reached {
+		report, err := r.Validate(t.Context(), "all", ValidateOptions{Deep: true, From: from})
+		if err != nil || !reflect.DeepEqual(report, whole) {
+			t.Errorf("from shard %d:\n%+v, %v\nfrom the beginning\n%+v", from.Shards, report, err, whole)
+		}
+	}
 }
 
 // Validating finds any changed byte: deep in every object, otherwise in all but the blocks.

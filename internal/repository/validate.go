@@ -70,14 +70,24 @@ type ValidateOptions struct {
 	// Deep reads every block: its hash, each batch's CRC32C, each record's form, and whether the index
 	// tells the truth. Otherwise documents, index shards and segment indexes are read and checked.
 	Deep bool
-	// Parts are the parts of the backup to look at, nil for all. With some parts only, the manifest's
-	// totals are not compared.
-	Parts []int
+	// From is where an earlier validation of the same backup, that was cut off, stood; zero: nowhere.
+	// What it found counts.
+	From Checked
 	// Concurrency is how many segments are read beside each other; 0 means 4.
 	Concurrency int
 	// Progress, if not nil, is called after each object with the counts so far, from one goroutine at
 	// a time. The report is only valid during the call.
 	Progress func(*Report)
+	// Reached, if not nil, is called with each place from which another validation could go on.
+	Reached func(Checked)
+}
+
+// Checked is how far a validation is.
+type Checked struct {
+	// Shards of the index, from the first, that were looked at with all that they name.
+	Shards int `json:"shards"`
+	// Report is what was found in them.
+	Report Report `json:"report"`
 }
 
 // Validate checks a backup and goes on after problems. The error is for what prevents checking at
@@ -87,10 +97,12 @@ func (r *Repository) Validate(ctx context.Context, backupID string, o ValidateOp
 	v := &validation{
 		repository: r,
 		options:    o,
-		report:     Report{BackupID: backupID, Deep: o.Deep},
+		report:     o.From.Report,
 		seen:       map[SegmentRef]bool{},
 		partitions: map[TopicPartition]string{},
 	}
+	v.report.BackupID, v.report.Deep = backupID, o.Deep
+	v.report.Problems = slices.Clone(v.report.Problems)
 	err := v.run(ctx, backupID)
 	slices.SortStableFunc(v.report.Problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
@@ -174,36 +186,48 @@ func (v *validation) run(ctx context.Context, backupID string) error {
 	if err != nil {
 		return v.problem(err, whole(ManifestKey(backupID)))
 	}
-	if m.RepositoryID != v.repository.ID() {
-		v.inconsistent(ManifestKey(backupID), TopicPartition{Partition: -1}, -1, "it belongs to repository %s, this is %s", m.RepositoryID, v.repository.ID())
-	}
-	v.count(func(r *Report) { r.Objects++ })
-	if m.Groups != nil {
-		if _, err := v.repository.ReadGroups(ctx, m); err != nil {
-			if err := v.problem(err, whole(m.Groups.Key)); err != nil {
-				return err
-			}
+	if v.options.From.Shards == 0 {
+		if m.RepositoryID != v.repository.ID() {
+			v.inconsistent(ManifestKey(backupID), TopicPartition{Partition: -1}, -1, "it belongs to repository %s, this is %s", m.RepositoryID, v.repository.ID())
 		}
-		v.count(func(r *Report) { r.Objects++; r.Bytes += m.Groups.Size })
+		v.count(func(r *Report) { r.Objects++ })
+		if m.Groups != nil {
+			if _, err := v.repository.ReadGroups(ctx, m); err != nil {
+				if err := v.problem(err, whole(m.Groups.Key)); err != nil {
+					return err
+				}
+			}
+			v.count(func(r *Report) { r.Objects++; r.Bytes += m.Groups.Size })
+		}
 	}
 	var tally Tally
-	complete := v.options.Parts == nil
-	for part, ref := range m.Index {
-		if v.options.Parts != nil && !slices.Contains(v.options.Parts, part) {
-			continue
-		}
+	complete := true
+	for n, ref := range m.Index {
+		again := n < v.options.From.Shards
 		shard, err := v.repository.ReadIndex(ctx, ref)
 		if err != nil {
 			complete = false
+			if again && v.known(ref.Key) {
+				continue
+			}
 			if err := v.problem(err, whole(ref.Key)); err != nil {
 				return err
 			}
 			continue
 		}
-		v.count(func(r *Report) { r.Objects++; r.Bytes += ref.Size })
 		tally.Add(backupID, shard)
+		if again {
+			v.remember(ref.Key, shard)
+			continue
+		}
+		v.count(func(r *Report) { r.Objects++; r.Bytes += ref.Size })
 		if err := v.shard(ctx, ref.Key, shard); err != nil {
 			return err
+		}
+		if v.options.Reached != nil {
+			reached := Checked{Shards: n + 1, Report: v.report}
+			reached.Report.Problems = slices.Clone(v.report.Problems)
+			v.options.Reached(reached)
 		}
 	}
 	if complete {
@@ -214,6 +238,24 @@ func (v *validation) run(ctx context.Context, backupID string) error {
 		}
 	}
 	return nil
+}
+
+// known tells whether an object has a problem already.
+func (v *validation) known(key string) bool {
+	return slices.ContainsFunc(v.report.Problems, func(p Problem) bool { return p.Key == key })
+}
+
+// remember takes a shard that was looked at by an earlier validation as seen.
+func (v *validation) remember(key string, s *Shard) {
+	for i := range s.Topics {
+		t := &s.Topics[i]
+		for j := range t.Partitions {
+			v.partitions[TopicPartition{t.Name, t.ID, t.Partitions[j].Partition}] = key
+		}
+	}
+	for _, ref := range s.Segments {
+		v.seen[ref] = true
+	}
 }
 
 // sliceOf is a slice and whose it is.
