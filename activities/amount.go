@@ -1,5 +1,10 @@
 package activities
 
+import (
+	"github.com/kafka-backup/kafka-backup/internal/prune"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
+)
+
 // Amount counts work.
 type Amount struct {
 	Records    int64 `json:"records"`
@@ -24,6 +29,10 @@ type Lag struct {
 type Watermark struct {
 	Done    Amount `json:"done"`
 	Lagging []Lag  `json:"lagging,omitempty"` // worst first, at most 3
+	// Freed is what a sweep has removed, Checked how far a check is: the next
+	// attempt goes on from there.
+	Freed   *prune.Amount       `json:"freed,omitempty"`
+	Checked *repository.Checked `json:"checked,omitempty"`
 }
 
 // RunningParts is what the activities that are running now have done.

@@ -10,6 +10,16 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 )
 
+// earlier is what the attempt before this one reported last; nothing for the
+// first one.
+func earlier(ctx context.Context) Watermark {
+	var w Watermark
+	if activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &w) != nil {
+		return Watermark{} // it began with nothing
+	}
+	return w
+}
+
 // beating sends a heartbeat every second until the activity is done, so that
 // neither a slow broker nor a long look-up is taken for a dead worker. It
 // carries the newest watermark given to the function it returns.
@@ -33,6 +43,7 @@ func beating(ctx context.Context) (report func(Watermark), stop func()) {
 			case <-t.C:
 				beat()
 			case <-quit:
+				beat() // what was done goes with the answer, for the next attempt
 				return
 			}
 		}

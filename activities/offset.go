@@ -124,6 +124,7 @@ type SnapshotReport struct {
 	Partitions  int64     `json:"partitions"`
 	Description string    `json:"description,omitempty"`
 	Deleted     bool      `json:"deleted,omitempty"`
+	Approval    *Decision `json:"approval,omitempty"`
 	Warnings    []string  `json:"warnings,omitempty"`
 }
 

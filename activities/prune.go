@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/prune"
@@ -129,9 +131,10 @@ func pruneProposal(p *prune.Plan, key string) Proposal {
 }
 
 // DropBackups gives up the backups that the plan does not keep. Started again
-// it goes on: what is gone is not dropped twice.
+// it goes on: what is gone is not dropped twice. When it is told to stop, the
+// details of the cancellation are what it has done.
 func (a *Prune) DropBackups(ctx context.Context, req PruneRequest, plan PrunePlan) (PruneDropped, error) {
-	return step(ctx, false, func(ctx context.Context) (PruneDropped, error) {
+	did, err := step(ctx, false, func(ctx context.Context) (PruneDropped, error) {
 		p, done, err := a.open(ctx, req)
 		if err != nil {
 			return PruneDropped{}, err
@@ -142,21 +145,27 @@ func (a *Prune) DropBackups(ctx context.Context, req PruneRequest, plan PrunePla
 			return PruneDropped{}, err
 		}
 		dropped, err := p.Drop(ctx, &made)
-		if err != nil {
-			return PruneDropped{}, err
-		}
 		names := append(dropped.Dropped, dropped.Abandoned...)
 		return PruneDropped{
 			Dropped: len(dropped.Dropped), Abandoned: len(dropped.Abandoned),
 			Names: names[:min(len(names), MaxProposalRows)], Kept: dropped.Kept[:min(len(dropped.Kept), MaxProposalRows)],
-		}, nil
+		}, err
 	})
+	if errors.Is(err, context.Canceled) {
+		err = temporal.NewCanceledError(did)
+	}
+	return did, err
 }
 
-// Sweep removes what no backup needs.
-func (a *Prune) Sweep(ctx context.Context, req PruneRequest) (prune.Swept, error) {
+// Sweep removes what no backup needs. before is what sweeps of the same prune
+// that were stopped have removed; it is in the sum. When it is told to stop, the
+// details of the cancellation are an [Amount] and what it has done.
+func (a *Prune) Sweep(ctx context.Context, req PruneRequest, before prune.Amount) (prune.Swept, error) {
 	ctx, cancel := draining(ctx)
 	defer cancel()
+	if f := earlier(ctx).Freed; f != nil {
+		before = *f
+	}
 	report, stop := beating(ctx)
 	defer stop()
 	swept, err := func() (prune.Swept, error) {
@@ -165,10 +174,17 @@ func (a *Prune) Sweep(ctx context.Context, req PruneRequest) (prune.Swept, error
 			return prune.Swept{}, err
 		}
 		defer done()
-		p.Report = func(n prune.Amount) { report(Watermark{Done: Amount{Bytes: n.Bytes}}) }
+		p.Report = func(n prune.Amount) {
+			n = n.Add(before)
+			report(Watermark{Done: Amount{Bytes: n.Bytes}, Freed: &n})
+		}
 		return p.Sweep(ctx)
 	}()
-	return swept, classify(ctx, err, false)
+	swept.Freed = swept.Freed.Add(before)
+	if err = classify(ctx, err, false); errors.Is(err, context.Canceled) {
+		err = temporal.NewCanceledError(Amount{Bytes: swept.Freed.Bytes}, swept)
+	}
+	return swept, err
 }
 
 // open opens the repository of a request.

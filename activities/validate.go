@@ -2,9 +2,11 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -49,17 +51,30 @@ func (r *ValidateReport) Problem() string {
 // Validate are the activities of the Validate workflow.
 type Validate struct{}
 
-// ValidateBackup checks a backup. That it is damaged is a report and no error.
-func (*Validate) ValidateBackup(ctx context.Context, req ValidateRequest) (ValidateReport, error) {
+// ValidateBackup checks a backup, from where an earlier check was stopped. That
+// it is damaged is a report and no error. When it is told to stop, the details
+// of the cancellation are an [Amount] and the place that it reached.
+func (*Validate) ValidateBackup(ctx context.Context, req ValidateRequest, from repository.Checked) (ValidateReport, error) {
 	ctx, cancel := draining(ctx)
 	defer cancel()
+	if c := earlier(ctx).Checked; c != nil && c.Shards > from.Shards {
+		from = *c
+	}
 	report, stop := beating(ctx)
 	defer stop()
-	found, err := validate(ctx, req, report)
-	return found, classify(ctx, err, false)
+	found, err := validate(ctx, req, &from, report)
+	if err = classify(ctx, err, false); errors.Is(err, context.Canceled) {
+		err = temporal.NewCanceledError(checkedAmount(&from.Report), from)
+	}
+	return found, err
 }
 
-func validate(ctx context.Context, req ValidateRequest, report func(Watermark)) (ValidateReport, error) {
+func checkedAmount(r *repository.Report) Amount {
+	return Amount{Records: r.Records, Bytes: r.Bytes, Partitions: r.Partitions}
+}
+
+// validate checks a backup from a place, and moves that on.
+func validate(ctx context.Context, req ValidateRequest, from *repository.Checked, report func(Watermark)) (ValidateReport, error) {
 	bucket, err := storage.Open(ctx, req.Storage)
 	if err != nil {
 		return ValidateReport{}, err
@@ -70,6 +85,9 @@ func validate(ctx context.Context, req ValidateRequest, report func(Watermark)) 
 		return ValidateReport{}, err
 	}
 	id := req.BackupID
+	if from.Shards > 0 {
+		id = from.Report.BackupID
+	}
 	if id == "" {
 		latest, err := repo.LatestBackup(ctx)
 		if err != nil {
@@ -81,9 +99,14 @@ func validate(ctx context.Context, req ValidateRequest, report func(Watermark)) 
 		id = latest.BackupID
 	}
 	activity.GetLogger(ctx).Info("Checking a backup", "backup_id", id, "deep", req.Deep)
-	found, err := repo.Validate(ctx, id, repository.ValidateOptions{Deep: req.Deep, Concurrency: req.Concurrency, Progress: func(r *repository.Report) {
-		report(Watermark{Done: Amount{Records: r.Records, Bytes: r.Bytes, Partitions: r.Partitions}})
-	}})
+	began := *from
+	reached := &began // where heartbeats point to does not change
+	found, err := repo.Validate(ctx, id, repository.ValidateOptions{Deep: req.Deep, Concurrency: req.Concurrency, From: *from,
+		Progress: func(r *repository.Report) { report(Watermark{Done: checkedAmount(r), Checked: reached}) },
+		Reached: func(c repository.Checked) {
+			c.Report.Problems = c.Report.Problems[:min(len(c.Report.Problems), maxReportedProblems)]
+			*from, reached = c, &c
+		}})
 	if err != nil {
 		return ValidateReport{}, err
 	}

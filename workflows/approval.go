@@ -104,7 +104,8 @@ func (o *operation) approved(ctx workflow.Context, req activities.Requested, pla
 			return decision, err
 		}
 		if again.Digest == proposal.Digest {
-			return decision, temporalservice.Upsert(ctx, temporalservice.Attributes{Approval: string(decision.Outcome), Approver: decision.By})
+			o.index(ctx, decided(decision))
+			return decision, nil
 		}
 		o.note("what the plan found has changed since it was approved by %s; the new plan %s needs approval", orNobody(decision.By), short(again.Digest))
 		proposal = again
@@ -127,10 +128,8 @@ func (o *operation) ask(ctx workflow.Context, req activities.Requested, proposal
 		Requester: req.Requester, Approvers: rules.Approvers, FourEyes: rules.FourEyes,
 	}
 	o.Approval = q
+	o.index(ctx, temporalservice.Attributes{Approval: "waiting", Plan: short(proposal.Digest)})
 	o.settle(ctx)
-	if err := temporalservice.Upsert(ctx, temporalservice.Attributes{Approval: "waiting"}); err != nil {
-		return nil, err
-	}
 	o.tellWaiting(ctx, q)
 	for q.waiting() {
 		_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
@@ -148,12 +147,15 @@ func (o *operation) ask(ctx workflow.Context, req activities.Requested, proposal
 	d := q.Decision
 	switch d.Outcome {
 	case activities.Rejected, activities.TimedOut:
-		if err := temporalservice.Upsert(ctx, temporalservice.Attributes{Approval: string(d.Outcome), Approver: d.By}); err != nil {
-			return d, err
-		}
+		o.index(ctx, decided(d))
 		return d, notApproved(d)
 	}
 	return d, nil
+}
+
+// decided is a decision as search attributes.
+func decided(d *activities.Decision) temporalservice.Attributes {
+	return temporalservice.Attributes{Approval: string(d.Outcome), Approver: d.By, Plan: short(d.Plan), Reason: d.Reason, DecidedAt: d.At}
 }
 
 // overdue does what is to be done when nobody answered in time.

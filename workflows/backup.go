@@ -42,7 +42,7 @@ func Backup(ctx workflow.Context, req activities.BackupRequest) (report activiti
 		if err := o.step(ctx, "plan the backup", &plan, a.PlanBackup, req); err != nil {
 			return activities.Proposal{}, err
 		}
-		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{SourceCluster: plan.ClusterID})
+		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{Cluster: plan.ClusterID})
 	})
 	if err != nil {
 		o.notDone("nothing was copied")

@@ -146,7 +146,7 @@ func (c *continuous) wait(ctx workflow.Context, due time.Time) error {
 		return nil
 	}
 	c.show(ctx)
-	return workflow.NewTimerWithOptions(ctx, left, workflow.TimerOptions{Summary: "until the next backup begins"}).Get(ctx, nil)
+	return c.rest(ctx, left, "until the next backup begins")
 }
 
 // checkpoint makes a backup, which takes until due.
@@ -174,7 +174,7 @@ func (c *continuous) checkpoint(ctx workflow.Context, due time.Time) error {
 		if err := c.step(ctx, "plan the backup", &plan, b.PlanBackup, req); err != nil {
 			return activities.Proposal{}, err
 		}
-		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{SourceCluster: plan.ClusterID})
+		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{Cluster: plan.ClusterID})
 	}
 	if c.Checkpoints == 0 {
 		_, err = c.approved(ctx, req.Requested, propose)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
@@ -149,28 +150,35 @@ func decode(raw converter.RawValue, into any) error {
 
 // settle works out the state, after something has changed that it depends on.
 func (o *operation) settle(ctx workflow.Context) {
+	state := Running
 	switch {
 	case o.State == Undoing:
-	case o.Control != nil && (o.atGate || o.Approval.waiting()):
-		o.State = Paused
+		state = Undoing
+	case o.Control != nil && (o.idle || o.Approval.waiting()):
+		state = Paused
 	case o.Control != nil:
-		o.State = Pausing
+		state = Pausing
 	case o.Approval.waiting():
-		o.State = Waiting
-	default:
-		o.State = Running
+		state = Waiting
 	}
-	o.show(ctx)
+	o.enter(ctx, state)
 }
 
 // gate waits while the operation is paused. Nothing may be in work.
 func (o *operation) gate(ctx workflow.Context) error {
 	if o.pauseWanted() {
-		o.atGate = true
+		o.idle = true
 		o.settle(ctx)
-		defer func() { o.atGate = false }()
+		defer func() { o.idle = false }()
 	}
 	return workflow.Await(ctx, func() bool { return !o.pauseWanted() })
+}
+
+// rest lets time pass in which nothing is in work.
+func (o *operation) rest(ctx workflow.Context, d time.Duration, summary string) error {
+	o.idle = true
+	defer func() { o.idle = false }()
+	return workflow.NewTimerWithOptions(ctx, d, workflow.TimerOptions{Summary: summary}).Get(ctx, nil)
 }
 
 func (o *operation) pauseWanted() bool { return o.Control != nil }
@@ -184,7 +192,7 @@ func (o *operation) step(ctx workflow.Context, summary string, out any, activity
 // run runs an activity with the options of a context made from ctx, and reads
 // its result into out (nil: none). A pause stops it at a safe point; afterwards
 // it is started again and, as after the death of its worker, finds what it had
-// done.
+// done. Where it says what it had done when it was stopped, that is read into out.
 func (o *operation) run(ctx, options workflow.Context, out any, activity any, args ...any) error {
 	for {
 		if err := o.gate(ctx); err != nil {
@@ -197,6 +205,9 @@ func (o *operation) run(ctx, options workflow.Context, out any, activity any, ar
 		}
 		err := f.Get(ctx, out)
 		stop()
+		if out != nil {
+			partly(err, out)
+		}
 		if err == nil || !o.pauseWanted() || ctx.Err() != nil || !stoppedByUs(err) {
 			return err
 		}
@@ -208,8 +219,7 @@ func (o *operation) run(ctx, options workflow.Context, out any, activity any, ar
 func (o *operation) undo(ctx workflow.Context, summary string, out any, activity any, args ...any) error {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	before := o.State
-	o.State = Undoing
-	o.show(ctx)
+	o.enter(ctx, Undoing)
 	err := workflow.ExecuteActivity(steps(ctx, summary), activity, args...).Get(ctx, out)
 	o.State = before
 	o.settle(ctx)

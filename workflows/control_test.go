@@ -27,6 +27,9 @@ var runs = []struct {
 	{"prune", Prune, activities.PruneRequest{}, []string{"PlanPrune", "DropBackups", "Sweep"}},
 	{"offset-reset", OffsetReset, activities.OffsetRequest{}, []string{"PlanOffsets", "SnapshotPlanned", "ApplyOffsets forward 0", "VerifyOffsets forward 0", "ReportOffsets"}},
 	{"offset-snapshot", OffsetSnapshot, activities.SnapshotRequest{}, []string{"TakeSnapshot"}},
+	{"offset-snapshot-delete", DeleteOffsetSnapshot, activities.DeleteSnapshotRequest{}, []string{"PlanDeletion", "DeleteSnapshot"}},
+	{"offset-rollback", OffsetRollback, activities.OffsetRequest{}, []string{"PlanOffsets", "ApplyOffsets forward 1"}},
+	{"offset-reset-bulk", BulkOffsetReset, activities.OffsetRequest{}, []string{"SnapshotPlanned", "VerifyOffsets forward 1"}},
 	{"validate", Validate, activities.ValidateRequest{BackupID: "b"}, []string{"ValidateBackup"}},
 }
 

@@ -34,7 +34,7 @@ func resetOffsets(ctx workflow.Context, kind string, req activities.OffsetReques
 		if err := r.makePlan(ctx); err != nil {
 			return activities.Proposal{}, err
 		}
-		return r.plan.Proposal, temporalservice.Upsert(ctx, temporalservice.Attributes{TargetCluster: r.plan.ClusterID})
+		return r.plan.Proposal, temporalservice.Upsert(ctx, temporalservice.Attributes{Cluster: r.plan.ClusterID})
 	})
 	if err != nil {
 		o.notDone("no offset was changed")
@@ -96,7 +96,7 @@ func (r *offsetRun) awaitInactive(ctx workflow.Context, until time.Time) error {
 			return nil
 		}
 		wait := min(max(now.Sub(began)/8, 2*time.Second), 5*time.Minute, max(until.Sub(now), time.Second))
-		if err := workflow.NewTimerWithOptions(ctx, wait, workflow.TimerOptions{Summary: "groups with active members"}).Get(ctx, nil); err != nil {
+		if err := r.rest(ctx, wait, "groups with active members"); err != nil {
 			return err
 		}
 		var active string
@@ -259,10 +259,8 @@ const undoRounds = 30
 // putBack puts all offsets back to what they were before, and reads them back.
 // Nothing stops it half way. The error is why, and what became of it.
 func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotReport, why error) error {
-	phase := r.Phase
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	r.State = Undoing
-	r.show(ctx)
+	r.enter(ctx, Undoing)
 	var bad []string
 	for shard := range r.plan.Shards {
 		if err := r.shard(ctx, shard, activities.Back, undoRounds, false).Get(ctx, nil); err != nil {
@@ -273,7 +271,7 @@ func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotRe
 			bad = append(bad, message(err))
 		}
 	}
-	r.State, r.Phase = Running, phase
+	r.enter(ctx, Running)
 	state := "the state before"
 	if snapshot.ID != "" {
 		state = snapshot.ID
@@ -287,6 +285,7 @@ func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotRe
 		return temporal.NewNonRetryableApplicationError(text, activities.UndoFailed, nil)
 	}
 	r.undid("all committed offsets are as they were (%s), and were read back", state)
+	r.notDone("none of %d committed offsets is changed", r.plan.Totals.Changes())
 	if canceled(why) {
 		return why
 	}

@@ -72,8 +72,9 @@ type operation struct {
 	requested activities.Requested
 	backupID  string              // that it makes or uses; empty: none in particular
 	changed   workflow.Channel    // a pause or resume arrived
-	atGate    bool                // nothing is in work, and nothing begins before a resume
+	idle      bool                // nothing is in work, and nothing begins before a resume
 	cancelled bool                // by signal
+	indexed   State               // what the search attribute of the state says
 	stopped   []activities.Amount // of each part that is not done, what it had done when it was stopped last
 }
 
@@ -111,8 +112,27 @@ func (o *operation) phase(ctx workflow.Context, name string, total activities.Am
 	o.Phase, o.PhaseAt = name, workflow.Now(ctx)
 	o.Parts, o.PartsDone, o.PartsRunning = 0, 0, 0
 	o.Total, o.Done, o.DoneParts, o.Lagging = total, activities.Amount{}, activities.Amount{}, nil
+	o.index(ctx, temporalservice.Attributes{Phase: name})
 	o.show(ctx)
-	return temporalservice.Upsert(ctx, temporalservice.Attributes{Phase: name})
+	return nil
+}
+
+// index sets search attributes, and with them that of the state when it has
+// changed.
+func (o *operation) index(ctx workflow.Context, a temporalservice.Attributes) {
+	if o.State != o.indexed {
+		a.State, o.indexed = string(o.State), o.State
+	}
+	if err := temporalservice.Upsert(ctx, a); err != nil {
+		panic(err) // an attribute that cannot be set is a mistake in this program
+	}
+}
+
+// enter says what the operation is doing.
+func (o *operation) enter(ctx workflow.Context, s State) {
+	o.State = s
+	o.index(ctx, temporalservice.Attributes{})
+	o.show(ctx)
 }
 
 // ended turns what a workflow ends with into what it returns. A cancelled one
@@ -121,19 +141,22 @@ func (o *operation) ended(ctx workflow.Context, err error) error {
 	if err != nil && len(o.Left.NotDone) == 0 {
 		o.notDone("it ended in phase %s, before its end", o.Phase)
 	}
+	state := Failed
 	switch {
 	case err == nil:
-		o.State = Finished
+		state = Finished
 	case ctx.Err() != nil && canceled(err):
-		o.State = Cancelled
+		state = Cancelled
 		o.Left.Phase, o.Left.Done, o.Left.Total, o.Left.By = o.Phase, o.Done, o.Total, o.Cancel
 		err = temporal.NewCanceledError(o.Left)
 	default:
-		o.State = Failed
 		o.Left.Phase, o.Left.Done, o.Left.Total = o.Phase, o.Done, o.Total
 	}
 	o.Control = nil
-	o.show(ctx)
+	if o.Approval.waiting() {
+		o.index(ctx, temporalservice.Attributes{Approval: "withdrawn"})
+	}
+	o.enter(ctx, state)
 	o.tellEnd(ctx, err)
 	return err
 }

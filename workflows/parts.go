@@ -93,11 +93,17 @@ func (o *operation) drainParts(ctx workflow.Context, todo []int, window int, pol
 // stoppedAt notes what a part that was stopped had done, by its own account. A
 // part never has less than it had before.
 func (o *operation) stoppedAt(part int, err error) {
-	var c *temporal.CanceledError
 	var did activities.Amount
-	if errors.As(err, &c) && c.HasDetails() && c.Details(&did) == nil && did.Records >= o.stopped[part].Records {
+	if partly(err, &did) && did.Records >= o.stopped[part].Records {
 		o.stopped[part] = did
 	}
+}
+
+// partly reads what an activity that was stopped says that it has done.
+func partly(err error, into ...any) bool {
+	var of *temporal.ActivityError
+	var c *temporal.CanceledError
+	return errors.As(err, &of) && errors.As(err, &c) && c.HasDetails() && c.Details(into...) == nil
 }
 
 // polls reads the progress of running parts from time to time. The pauses

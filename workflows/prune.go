@@ -7,6 +7,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/prune"
+	"github.com/kafka-backup/kafka-backup/internal/render"
 )
 
 // Prune removes the backups that a retention policy does not keep, and what no
@@ -57,7 +58,8 @@ func Prune(ctx workflow.Context, req activities.PruneRequest) (report activities
 		return report, err
 	}
 	if err := o.step(ctx, "drop the backups that are not kept", &report.PruneDropped, a.DropBackups, req, plan); err != nil {
-		o.notDone("of %d backups not all were dropped, and their objects are still there; the next prune goes on", plan.Drop)
+		o.did("%d of %d backups are dropped", report.Dropped, plan.Drop)
+		o.notDone("not all backups were dropped, and the objects of those that were are still there; the next prune goes on")
 		return report, err
 	}
 	for _, e := range report.Kept {
@@ -66,22 +68,25 @@ func Prune(ctx workflow.Context, req activities.PruneRequest) (report activities
 	report.Keep = plan.Keep + plan.Drop - report.Dropped
 	if report.Dropped > 0 {
 		// An operation that began on one of them while it was dropped is seen by then.
-		if err := workflow.NewTimerWithOptions(ctx, visible, workflow.TimerOptions{Summary: "until operations that just began are seen"}).Get(ctx, nil); err != nil {
+		if err := o.rest(ctx, visible, "until operations that just began are seen"); err != nil {
+			o.did("%d backups are dropped", report.Dropped)
 			o.notDone("the objects of the backups that were dropped are still there; the next prune removes them")
 			return report, err
 		}
 	}
 
 	if err := o.phase(ctx, "sweep", activities.Amount{Bytes: plan.Freed.Bytes}); err != nil {
+		o.did("%d backups are dropped", report.Dropped)
+		o.notDone("the objects of the backups that were dropped are still there; the next prune removes them")
 		return report, err
 	}
 	err = o.eachPart(ctx, 1, 1, func(ctx workflow.Context, _ int) workflow.Future {
 		future, set := workflow.NewFuture(ctx)
-		sweep := workflow.ExecuteActivity(transfers(ctx, "sweep", 0, 1), a.Sweep, req)
+		sweep := workflow.ExecuteActivity(transfers(ctx, "sweep", 0, 1), a.Sweep, req, report.Swept.Freed)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			var swept prune.Swept
 			err := sweep.Get(ctx, &swept)
-			if err == nil {
+			if err == nil || partly(err, new(activities.Amount), &swept) {
 				report.Swept = swept
 			}
 			set.Set(activities.Amount{Bytes: swept.Freed.Bytes}, err)
@@ -89,6 +94,7 @@ func Prune(ctx workflow.Context, req activities.PruneRequest) (report activities
 		return future
 	})
 	if err != nil {
+		o.did("%d backups are dropped; %s in %s were removed", report.Dropped, render.Bytes(report.Freed.Bytes), render.Number(report.Freed.Objects, "object"))
 		o.notDone("not all objects of the backups that were dropped are removed; the next prune goes on")
 		return report, err
 	}

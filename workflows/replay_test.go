@@ -173,10 +173,34 @@ var scenarios = []scenario{
 	}},
 	{name: "offset-rollback", workflow: OffsetRollback, request: activities.OffsetRequest{}},
 	{name: "offset-reset-bulk", workflow: BulkOffsetReset, request: activities.OffsetRequest{}},
+	{name: "offset-reset-bulk-cancelled", workflow: BulkOffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) {
+		r.hang("ApplyOffsets forward 0", func() { r.signal(SignalCancel, Control{By: "dave"}) })
+	}},
 	{name: "offset-snapshot", workflow: OffsetSnapshot, request: activities.SnapshotRequest{}},
 	{name: "offset-snapshot-delete", workflow: DeleteOffsetSnapshot, request: activities.DeleteSnapshotRequest{}},
+	{name: "offset-snapshot-delete-approved", workflow: DeleteOffsetSnapshot, request: gatedDeletion(), do: func(r *recording) {
+		r.await(Waiting)
+		r.update(Approve, Answer{By: "alice", Plan: digestA})
+	}},
 	{name: "prune", workflow: Prune, request: activities.PruneRequest{}},
+	{name: "prune-approved-and-paused", workflow: Prune, request: gatedPrune(), set: func(r *recording) {
+		r.hang("Sweep", func() { r.signal(SignalPause, nil) })
+	}, do: func(r *recording) {
+		r.await(Waiting)
+		r.update(Approve, Answer{By: "alice", Plan: digestA})
+		r.await(Paused)
+		r.signal(SignalResume, nil)
+	}},
+	{name: "prune-cancelled", workflow: Prune, request: activities.PruneRequest{}, set: func(r *recording) {
+		r.hang("DropBackups", func() { r.cancel() })
+	}},
 	{name: "validate", workflow: Validate, request: activities.ValidateRequest{BackupID: "b"}},
+	{name: "validate-paused", workflow: Validate, request: activities.ValidateRequest{BackupID: "b"}, set: func(r *recording) {
+		r.hang("ValidateBackup", func() { r.signal(SignalPause, nil) })
+	}, do: func(r *recording) {
+		r.await(Paused)
+		r.signal(SignalResume, nil)
+	}},
 	{name: "scheduled", workflow: Scheduled, request: scheduledBackup()},
 	{name: "notify", workflow: Notify, request: activities.NotifyRequest{}},
 }
@@ -194,6 +218,16 @@ func continuousBackup() ContinuousRequest {
 }
 
 func gatedReset() (r activities.OffsetRequest) {
+	r.Requester, r.Approval = "carol", approval()
+	return r
+}
+
+func gatedPrune() (r activities.PruneRequest) {
+	r.Requester, r.Approval = "carol", approval()
+	return r
+}
+
+func gatedDeletion() (r activities.DeleteSnapshotRequest) {
 	r.Requester, r.Approval = "carol", approval()
 	return r
 }

@@ -53,7 +53,7 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activi
 		if err := o.step(ctx, "plan the restore", &plan, a.PlanRestore, req, round); err != nil {
 			return activities.Proposal{}, err
 		}
-		return plan.Proposal, temporalservice.Upsert(ctx, temporalservice.Attributes{TargetCluster: plan.ClusterID, Topics: plan.TopicNames, Groups: plan.GroupNames})
+		return plan.Proposal, temporalservice.Upsert(ctx, temporalservice.Attributes{Cluster: plan.ClusterID, Topics: plan.TopicNames, Groups: plan.GroupNames})
 	})
 	if err != nil {
 		o.notDone("nothing was changed")

@@ -20,6 +20,7 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/prune"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
 // fakes are activities that say that they were called, and do more where a
@@ -118,10 +119,10 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("DropBackups", func(ctx context.Context, _ activities.PruneRequest, _ activities.PrunePlan) (activities.PruneDropped, error) {
 		return activities.PruneDropped{Dropped: 1}, w.do(ctx, "DropBackups")
 	})
-	act("Sweep", func(ctx context.Context, _ activities.PruneRequest) (prune.Swept, error) {
+	act("Sweep", func(ctx context.Context, _ activities.PruneRequest, _ prune.Amount) (prune.Swept, error) {
 		return prune.Swept{}, w.do(ctx, "Sweep")
 	})
-	act("ValidateBackup", func(ctx context.Context, _ activities.ValidateRequest) (activities.ValidateReport, error) {
+	act("ValidateBackup", func(ctx context.Context, _ activities.ValidateRequest, _ repository.Checked) (activities.ValidateReport, error) {
 		return activities.ValidateReport{}, w.do(ctx, "ValidateBackup")
 	})
 	act("FreeBackupID", func(ctx context.Context, _ config.Storage, base string, n int) (string, error) {
@@ -159,6 +160,9 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	})
 	act("TakeSnapshot", func(ctx context.Context, _ activities.SnapshotRequest, _ time.Time) (activities.SnapshotReport, error) {
 		return activities.SnapshotReport{ID: "snapshot-1"}, w.do(ctx, "TakeSnapshot")
+	})
+	act("PlanDeletion", func(ctx context.Context, _ activities.DeleteSnapshotRequest) (activities.Proposal, error) {
+		return activities.Proposal{Digest: digestA, Summary: "delete snapshot-1"}, w.do(ctx, "PlanDeletion")
 	})
 	act("DeleteSnapshot", func(ctx context.Context, _ activities.DeleteSnapshotRequest) (activities.SnapshotReport, error) {
 		return activities.SnapshotReport{ID: "snapshot-1", Deleted: true}, w.do(ctx, "DeleteSnapshot")

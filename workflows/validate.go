@@ -5,6 +5,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
 // Validate checks that a backup is whole: every object is there and is what
@@ -14,7 +15,9 @@ import (
 // anything is, it fails with an error of type Corrupt whose details are the
 // report; the backup is not changed.
 //
-// On a crash of a worker, and after a pause, another try begins anew.
+// On a crash of a worker another one goes on, and so it does after a pause: after
+// the last part of the index of which
+// everything was looked at.
 //
 // Signals: pause, resume, cancel. Query: progress.
 func Validate(ctx workflow.Context, req activities.ValidateRequest) (report activities.ValidateReport, err error) {
@@ -28,16 +31,23 @@ func Validate(ctx workflow.Context, req activities.ValidateRequest) (report acti
 		return report, err
 	}
 	var a *activities.Validate
-	var last workflow.Future // a report counts like an amount
+	var reached repository.Checked
 	err = o.eachPart(ctx, 1, 1, func(ctx workflow.Context, part int) workflow.Future {
-		last = workflow.ExecuteActivity(transfers(ctx, "check", part, 1), a.ValidateBackup, req)
-		return last
+		future, set := workflow.NewFuture(ctx)
+		check := workflow.ExecuteActivity(transfers(ctx, "check", part, 1), a.ValidateBackup, req, reached)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			err := check.Get(ctx, &report)
+			if err != nil {
+				partly(err, new(activities.Amount), &reached)
+			}
+			set.Set(activities.Amount{Records: report.Records, Bytes: report.Bytes, Partitions: report.Partitions}, err)
+		})
+		return future
 	})
 	if err != nil {
+		found := &reached.Report
+		o.did("%d objects and %d records were checked to the end of a part, with %d problems", found.Objects, found.Records, found.ProblemCount)
 		o.notDone("the backup was not checked to its end")
-		return report, err
-	}
-	if err := last.Get(ctx, &report); err != nil {
 		return report, err
 	}
 	o.Done = activities.Amount{Records: report.Records, Bytes: report.Bytes, Partitions: report.Partitions}

@@ -149,8 +149,9 @@ func TestOperationsByStateClusterAndTime(t *testing.T) {
 		want string
 	}{
 		{[]string{"--waiting"}, `KafkaBackupKind IS NOT NULL AND ExecutionStatus = "Running" AND KafkaBackupApproval = "waiting"`},
+		{[]string{"--state", "paused"}, `KafkaBackupKind IS NOT NULL AND ExecutionStatus = "Running" AND KafkaBackupState IN ("paused", "pausing")`},
 		{[]string{"--state", "cancelled", "--kind", "restore"}, `KafkaBackupKind IS NOT NULL AND KafkaBackupKind = "restore" AND ExecutionStatus = "Canceled"`},
-		{[]string{"--cluster", `a"b`}, `KafkaBackupKind IS NOT NULL AND (KafkaBackupSourceCluster = "a\"b" OR KafkaBackupTargetCluster = "a\"b")`},
+		{[]string{"--cluster", `a"b`}, `KafkaBackupKind IS NOT NULL AND KafkaBackupCluster = "a\"b"`},
 		{[]string{"--since", "2024-12-01T10:00:00Z", "--until", "2024-12-02T10:00:00+02:00"},
 			`KafkaBackupKind IS NOT NULL AND StartTime >= "2024-12-01T10:00:00Z" AND StartTime <= "2024-12-02T08:00:00Z"`},
 	} {
@@ -172,7 +173,7 @@ func listedWaiting(t *testing.T) *workflowpb.WorkflowExecutionInfo {
 	t.Helper()
 	fields := map[string]*commonpb.Payload{}
 	for key, value := range map[temporal.SearchAttributeKeyKeyword]string{
-		temporalservice.KeyKind: "restore", temporalservice.KeyApproval: "waiting", temporalservice.KeyRequester: "carol", temporalservice.KeyTargetCluster: "dr",
+		temporalservice.KeyKind: "restore", temporalservice.KeyApproval: "waiting", temporalservice.KeyState: "waiting", temporalservice.KeyRequester: "carol", temporalservice.KeyCluster: "dr",
 	} {
 		p, err := converter.GetDefaultDataConverter().ToPayload(value)
 		if err != nil {

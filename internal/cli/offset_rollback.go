@@ -394,8 +394,10 @@ func (snapshotReport) code() int { return ExitDone }
 // Text implements render.Value.
 func (r snapshotReport) Text(w io.Writer) error {
 	if r.Deleted {
-		_, err := fmt.Fprintf(w, "Deleted %s.\n", r.ID)
-		return err
+		if _, err := fmt.Fprintf(w, "Deleted %s.\n", r.ID); err != nil {
+			return err
+		}
+		return render.Fields(w, "Approval", decisionText(r.Approval))
 	}
 	if err := render.Title(w, "Offset Snapshot: %s", r.ID); err != nil {
 		return err

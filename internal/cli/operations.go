@@ -101,13 +101,21 @@ func (o *listedOperation) ask(ctx context.Context, conn *connection) {
 	}
 }
 
-// stateWaiting is the state of an operation that waits for approval.
-const stateWaiting = "waiting"
+// States that are known from search attributes.
+const (
+	stateWaiting = "waiting" // for approval, be it paused or not
+	statePaused  = "paused"  // or about to be
+	stateUndoing = "undoing" // it puts back what is to be put back
+)
+
+const stillRuns = `ExecutionStatus = "Running"`
 
 // states are the states that can be asked for, as visibility queries.
 var states = map[string]string{
-	"running":    `ExecutionStatus = "Running"`,
-	stateWaiting: `ExecutionStatus = "Running" AND ` + temporalservice.KeyApproval.GetName() + ` = "waiting"`,
+	"running":    stillRuns,
+	stateWaiting: stillRuns + ` AND ` + temporalservice.KeyApproval.GetName() + ` = "waiting"`,
+	statePaused:  stillRuns + ` AND ` + temporalservice.KeyState.GetName() + ` IN ("paused", "pausing")`,
+	stateUndoing: stillRuns + ` AND ` + temporalservice.KeyState.GetName() + ` = "undoing"`,
 	"completed":  `ExecutionStatus = "Completed"`,
 	"failed":     `ExecutionStatus IN ("Failed", "TimedOut")`,
 	"cancelled":  `ExecutionStatus = "Canceled"`,
@@ -144,9 +152,12 @@ func operationsQuery(c *cli.Context, attributes bool) (string, error) {
 		}
 	} else {
 		for _, flag := range []string{"backup-id", "cluster", "waiting"} {
-			if c.IsSet(flag) || flag == "waiting" && c.String("state") == stateWaiting {
+			if c.IsSet(flag) {
 				return "", usage("--%s cannot be used: this namespace does not have the search attributes", flag)
 			}
+		}
+		if state := c.String("state"); slices.Contains([]string{stateWaiting, statePaused, stateUndoing}, state) {
+			return "", usage("--state %s cannot be used: this namespace does not have the search attributes", state)
 		}
 		var names []string
 		for _, k := range kinds {
@@ -160,8 +171,7 @@ func operationsQuery(c *cli.Context, attributes bool) (string, error) {
 		terms = append(terms, "WorkflowType IN ("+strings.Join(names, ", ")+")")
 	}
 	if cluster := c.String("cluster"); cluster != "" {
-		terms = append(terms, fmt.Sprintf("(%s = %s OR %s = %s)", temporalservice.KeySourceCluster.GetName(), literal(cluster),
-			temporalservice.KeyTargetCluster.GetName(), literal(cluster)))
+		terms = append(terms, temporalservice.KeyCluster.GetName()+" = "+literal(cluster))
 	}
 	state := c.String("state")
 	if c.Bool("waiting") {
@@ -207,10 +217,11 @@ type listedOperation struct {
 	Kind       string    `json:"kind"`
 	BackupID   string    `json:"backup_id,omitempty"`
 	Phase      string    `json:"phase,omitempty"`
-	Status     string    `json:"status"`
+	Status     string    `json:"status"`          // of the workflow
+	State      string    `json:"state,omitempty"` // what it is doing: running, waiting, paused ...
 	StartedAt  time.Time `json:"started_at"`
 	EndedAt    time.Time `json:"ended_at,omitzero"`
-	Cluster    string    `json:"cluster,omitempty"`  // Kafka's id of the target, or else of the source
+	Cluster    string    `json:"cluster,omitempty"`  // Kafka's id
 	Approval   string    `json:"approval,omitempty"` // waiting, approved ...
 	Approver   string    `json:"approver,omitempty"`
 	Requester  string    `json:"requester,omitempty"`
@@ -233,13 +244,11 @@ func listedExecution(e *workflowpb.WorkflowExecutionInfo, profile temporalservic
 		Requester:  keyword(fields[temporalservice.KeyRequester.GetName()]),
 		Approval:   keyword(fields[temporalservice.KeyApproval.GetName()]),
 		Approver:   keyword(fields[temporalservice.KeyApprover.GetName()]),
-		Cluster:    keyword(fields[temporalservice.KeyTargetCluster.GetName()]),
+		Cluster:    keyword(fields[temporalservice.KeyCluster.GetName()]),
+		State:      keyword(fields[temporalservice.KeyState.GetName()]),
 		Status:     statusText(e.GetStatus()),
 		StartedAt:  e.GetStartTime().AsTime(),
 		URL:        profile.WorkflowURL(id, runID),
-	}
-	if o.Cluster == "" {
-		o.Cluster = keyword(fields[temporalservice.KeySourceCluster.GetName()])
 	}
 	if o.Kind == "" {
 		o.Kind = kindOf(e.GetType().GetName()).name
@@ -293,10 +302,10 @@ func (l operationList) Text(w io.Writer) error {
 	return nil
 }
 
-// state is the status in one word, and that it waits for approval.
+// state is the status in one word, and of one that runs what it is doing.
 func (o *listedOperation) state() string {
-	if o.Status == "running" && o.Approval == "waiting" {
-		return stateWaiting
+	if o.Status == "running" && o.State != "" {
+		return o.State
 	}
 	return o.Status
 }
@@ -311,14 +320,14 @@ func (l operationList) took(o listedOperation) string {
 
 // Records implements render.Rows.
 func (l operationList) Records() ([]string, [][]string) {
-	header := []string{"workflow_id", "run_id", "kind", "backup_id", "phase", "status", "started_at", "ended_at", "seconds", "requester", "cluster", "approval", "approver"}
+	header := []string{"workflow_id", "run_id", "kind", "backup_id", "phase", "status", "started_at", "ended_at", "seconds", "requester", "cluster", "approval", "approver", "state"}
 	var rows [][]string
 	for _, o := range l.Operations {
 		seconds := ""
 		if !o.EndedAt.IsZero() {
 			seconds = strconv.FormatFloat(o.EndedAt.Sub(o.StartedAt).Seconds(), 'f', 3, 64)
 		}
-		rows = append(rows, []string{o.WorkflowID, o.RunID, o.Kind, o.BackupID, o.Phase, o.Status, render.Time(o.StartedAt), render.Time(o.EndedAt), seconds, o.Requester, o.Cluster, o.Approval, o.Approver})
+		rows = append(rows, []string{o.WorkflowID, o.RunID, o.Kind, o.BackupID, o.Phase, o.Status, render.Time(o.StartedAt), render.Time(o.EndedAt), seconds, o.Requester, o.Cluster, o.Approval, o.Approver, o.State})
 	}
 	return header, rows
 }

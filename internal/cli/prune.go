@@ -270,6 +270,7 @@ func (r pruneReport) Text(w io.Writer) error {
 		"Locked by the store", locked,
 		"Unfinished writes", amount(r.Unfinished),
 		"Left", left,
+		"Approval", decisionText(r.Approval),
 		"Took", took(r.StartedAt, r.FinishedAt, 0),
 	)
 	if err != nil {

@@ -62,6 +62,9 @@ type Amount struct {
 	Bytes   int64 `json:"bytes"`
 }
 
+// Add returns the sum.
+func (a Amount) Add(b Amount) Amount { return Amount{a.Objects + b.Objects, a.Bytes + b.Bytes} }
+
 func (a *Amount) add(bytes int64) {
 	a.Objects++
 	a.Bytes += bytes

@@ -3,6 +3,7 @@ package temporalservice
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"go.temporal.io/api/enums/v1"
@@ -11,26 +12,29 @@ import (
 )
 
 // The search attributes of an operation. A namespace on an SQL store has room
-// for 10 attributes of type Keyword and 3 of type KeywordList, whoever uses
-// them (SQLite, MySQL and PostgreSQL alike): this set leaves one of each free.
+// for 10 attributes of type Keyword and 3 of each other type, whoever uses them
+// (SQLite, MySQL and PostgreSQL alike): this set leaves one of each type free.
 var (
-	KeyKind          = temporal.NewSearchAttributeKeyKeyword("KafkaBackupKind")
-	KeyBackupID      = temporal.NewSearchAttributeKeyKeyword("KafkaBackupID")
-	KeyRepository    = temporal.NewSearchAttributeKeyKeyword("KafkaBackupRepository")
-	KeySourceCluster = temporal.NewSearchAttributeKeyKeyword("KafkaBackupSourceCluster")
-	KeyTargetCluster = temporal.NewSearchAttributeKeyKeyword("KafkaBackupTargetCluster")
-	KeyPhase         = temporal.NewSearchAttributeKeyKeyword("KafkaBackupPhase")
-	KeyApproval      = temporal.NewSearchAttributeKeyKeyword("KafkaBackupApproval")
-	KeyRequester     = temporal.NewSearchAttributeKeyKeyword("KafkaBackupRequester")
-	KeyApprover      = temporal.NewSearchAttributeKeyKeyword("KafkaBackupApprover")
-	KeyTopics        = temporal.NewSearchAttributeKeyKeywordList("KafkaBackupTopics")
-	KeyGroups        = temporal.NewSearchAttributeKeyKeywordList("KafkaBackupGroups")
+	KeyKind       = temporal.NewSearchAttributeKeyKeyword("KafkaBackupKind")
+	KeyBackupID   = temporal.NewSearchAttributeKeyKeyword("KafkaBackupID")
+	KeyRepository = temporal.NewSearchAttributeKeyKeyword("KafkaBackupRepository")
+	KeyCluster    = temporal.NewSearchAttributeKeyKeyword("KafkaBackupCluster")
+	KeyPhase      = temporal.NewSearchAttributeKeyKeyword("KafkaBackupPhase")
+	KeyState      = temporal.NewSearchAttributeKeyKeyword("KafkaBackupState")
+	KeyRequester  = temporal.NewSearchAttributeKeyKeyword("KafkaBackupRequester")
+	KeyApproval   = temporal.NewSearchAttributeKeyKeyword("KafkaBackupApproval")
+	KeyApprover   = temporal.NewSearchAttributeKeyKeyword("KafkaBackupApprover")
+	KeyPlan       = temporal.NewSearchAttributeKeyString("KafkaBackupPlan")
+	KeyReason     = temporal.NewSearchAttributeKeyString("KafkaBackupReason")
+	KeyDecidedAt  = temporal.NewSearchAttributeKeyTime("KafkaBackupDecidedAt")
+	KeyTopics     = temporal.NewSearchAttributeKeyKeywordList("KafkaBackupTopics")
+	KeyGroups     = temporal.NewSearchAttributeKeyKeywordList("KafkaBackupGroups")
 )
 
 // keys are all of them, in the order of the declaration.
 var keys = []temporal.SearchAttributeKey{
-	KeyKind, KeyBackupID, KeyRepository, KeySourceCluster, KeyTargetCluster, KeyPhase,
-	KeyApproval, KeyRequester, KeyApprover, KeyTopics, KeyGroups,
+	KeyKind, KeyBackupID, KeyRepository, KeyCluster, KeyPhase, KeyState, KeyRequester,
+	KeyApproval, KeyApprover, KeyPlan, KeyReason, KeyDecidedAt, KeyTopics, KeyGroups,
 }
 
 // SearchAttributeTypes returns the name and type of each search attribute of
@@ -46,17 +50,20 @@ func SearchAttributeTypes() map[string]enums.IndexedValueType {
 // Attributes are values for the search attributes of one operation. An empty
 // field says nothing: a value that is already set stays.
 type Attributes struct {
-	Kind          string   // the operation: "backup", "restore", "offset-reset" ...
-	BackupID      string   // id of the backup that is made or used
-	Repository    string   // where the repository is, without credentials
-	SourceCluster string   // Kafka's cluster id
-	TargetCluster string   // Kafka's cluster id
-	Phase         string   // the phase it is in
-	Approval      string   // state of the approval gate
-	Requester     string   // who asked for the operation
-	Approver      string   // who approved or rejected it
-	Topics        []string // names; cut with a "+N more" at the end if they are too many to be indexed
-	Groups        []string // consumer groups, cut like Topics
+	Kind       string    // the operation: "backup", "restore", "offset-reset" ...
+	BackupID   string    // id of the backup that is made or used
+	Repository string    // where the repository is, without credentials
+	Cluster    string    // Kafka's id of the cluster that is backed up or changed
+	Phase      string    // the phase it is in
+	State      string    // what it is doing: running, waiting, paused ...
+	Requester  string    // who asked for the operation
+	Approval   string    // state of the approval gate
+	Approver   string    // who approved or rejected it
+	Plan       string    // beginning of the digest of the plan that the approval is about
+	Reason     string    // why it was approved or rejected
+	DecidedAt  time.Time // when it was
+	Topics     []string  // names; cut with a "+N more" at the end if they are too many to be indexed
+	Groups     []string  // consumer groups, cut like Topics
 }
 
 // Limits of a value of a search attribute. Longer text is an error for some
@@ -74,13 +81,21 @@ func (a Attributes) Updates() []temporal.SearchAttributeUpdate {
 		key   temporal.SearchAttributeKeyKeyword
 		value string
 	}{
-		{KeyKind, a.Kind}, {KeyBackupID, a.BackupID}, {KeyRepository, a.Repository},
-		{KeySourceCluster, a.SourceCluster}, {KeyTargetCluster, a.TargetCluster}, {KeyPhase, a.Phase},
-		{KeyApproval, a.Approval}, {KeyRequester, a.Requester}, {KeyApprover, a.Approver},
+		{KeyKind, a.Kind}, {KeyBackupID, a.BackupID}, {KeyRepository, a.Repository}, {KeyCluster, a.Cluster},
+		{KeyPhase, a.Phase}, {KeyState, a.State}, {KeyRequester, a.Requester}, {KeyApproval, a.Approval}, {KeyApprover, a.Approver},
 	} {
 		if v.value != "" {
 			u = append(u, v.key.ValueSet(cutKeyword(v.value)))
 		}
+	}
+	if a.Plan != "" {
+		u = append(u, KeyPlan.ValueSet(cutKeyword(a.Plan)))
+	}
+	if a.Reason != "" {
+		u = append(u, KeyReason.ValueSet(cutKeyword(a.Reason)))
+	}
+	if !a.DecidedAt.IsZero() {
+		u = append(u, KeyDecidedAt.ValueSet(a.DecidedAt))
 	}
 	if len(a.Topics) > 0 {
 		u = append(u, KeyTopics.ValueSet(cutList(a.Topics)))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"go.temporal.io/api/enums/v1"
@@ -22,6 +23,7 @@ import (
 func TestAttributesFitAnSQLStore(t *testing.T) {
 	room := map[enums.IndexedValueType]int{
 		enums.INDEXED_VALUE_TYPE_KEYWORD: 10, enums.INDEXED_VALUE_TYPE_KEYWORD_LIST: 3,
+		enums.INDEXED_VALUE_TYPE_TEXT: 3, enums.INDEXED_VALUE_TYPE_DATETIME: 3,
 	}
 	for _, typ := range SearchAttributeTypes() {
 		room[typ]--
@@ -54,18 +56,27 @@ func TestUpdatesSetWhatIsSaid(t *testing.T) {
 	if u := (Attributes{}).Updates(); len(u) != 0 {
 		t.Errorf("nothing said, %d attributes set", len(u))
 	}
-	all := Attributes{"k", "b", "r", "s", "t", "p", "a", "q", "v", []string{"t1", "t2"}, []string{"g"}}
+	at := time.Date(2026, 11, 23, 17, 0, 0, 0, time.UTC)
+	all := Attributes{"k", "b", "r", "c", "p", "s", "q", "a", "v", "d", "why", at, []string{"t1", "t2"}, []string{"g"}}
 	sa := temporal.NewSearchAttributes(all.Updates()...)
 	if sa.Size() != len(keys) {
 		t.Errorf("%d attributes set, want %d", sa.Size(), len(keys))
 	}
 	for key, want := range map[temporal.SearchAttributeKeyKeyword]string{
-		KeyKind: "k", KeyBackupID: "b", KeyRepository: "r", KeySourceCluster: "s", KeyTargetCluster: "t",
-		KeyPhase: "p", KeyApproval: "a", KeyRequester: "q", KeyApprover: "v",
+		KeyKind: "k", KeyBackupID: "b", KeyRepository: "r", KeyCluster: "c",
+		KeyPhase: "p", KeyState: "s", KeyRequester: "q", KeyApproval: "a", KeyApprover: "v",
 	} {
 		if got, _ := sa.GetKeyword(key); got != want {
 			t.Errorf("%s is %q, want %q", key.GetName(), got, want)
 		}
+	}
+	for key, want := range map[temporal.SearchAttributeKeyString]string{KeyPlan: "d", KeyReason: "why"} {
+		if got, _ := sa.GetString(key); got != want {
+			t.Errorf("%s is %q, want %q", key.GetName(), got, want)
+		}
+	}
+	if got, _ := sa.GetTime(KeyDecidedAt); !got.Equal(at) {
+		t.Errorf("decided at %v", got)
 	}
 	if got, _ := sa.GetKeywordList(KeyTopics); !slices.Equal(got, all.Topics) {
 		t.Errorf("topics %v", got)

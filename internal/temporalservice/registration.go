@@ -169,7 +169,7 @@ func compare(want, has map[string]enums.IndexedValueType) (missing, wrong []stri
 func canUse(ctx context.Context, c client.Client, namespace string) (bool, error) {
 	terms := make([]string, len(keys))
 	for i, k := range keys {
-		terms[i] = k.GetName() + " = ''"
+		terms[i] = k.GetName() + " IS NULL"
 	}
 	_, err := c.WorkflowService().CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{
 		Namespace: namespace, Query: strings.Join(terms, " AND "),
