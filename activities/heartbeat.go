@@ -21,9 +21,11 @@ func earlier(ctx context.Context) Watermark {
 }
 
 // beating sends a heartbeat every second until the activity is done, so that
-// neither a slow broker nor a long look-up is taken for a dead worker. It
-// carries the newest watermark given to the function it returns.
+// neither a slow broker nor a long look-up is taken for a dead worker; nor, when
+// the activity is told to stop, the time that it takes to come to a safe point.
+// It carries the newest watermark given to the function it returns.
 func beating(ctx context.Context) (report func(Watermark), stop func()) {
+	alive := context.WithoutCancel(ctx)
 	var mu sync.Mutex
 	var last Watermark
 	quit, ended := make(chan struct{}), make(chan struct{})
@@ -31,7 +33,7 @@ func beating(ctx context.Context) (report func(Watermark), stop func()) {
 		mu.Lock()
 		w := last
 		mu.Unlock()
-		activity.RecordHeartbeat(ctx, w)
+		activity.RecordHeartbeat(alive, w)
 	}
 	go func() {
 		defer close(ended)

@@ -226,11 +226,12 @@ func (o *operation) undo(ctx workflow.Context, summary string, out any, activity
 	return err
 }
 
-// stoppedByUs tells whether an activity ended because it was told to, or
-// because its worker died while it was being told.
+// stoppedByUs tells whether an activity that was told to stop ended because it
+// was told to, or because its worker died while it was being told.
 func stoppedByUs(err error) bool {
 	var timeout *temporal.TimeoutError
-	return canceled(err) || errors.As(err, &timeout)
+	var failure *temporal.ApplicationError
+	return canceled(err) || errors.As(err, &timeout) && !errors.As(err, &failure)
 }
 
 func orSomebody(name string) string {

@@ -259,6 +259,7 @@ const undoRounds = 30
 // putBack puts all offsets back to what they were before, and reads them back.
 // Nothing stops it half way. The error is why, and what became of it.
 func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotReport, why error) error {
+	cancelled := ctx.Err() != nil && stoppedByUs(why)
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	r.enter(ctx, Undoing)
 	var bad []string
@@ -286,7 +287,7 @@ func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotRe
 	}
 	r.undid("all committed offsets are as they were (%s), and were read back", state)
 	r.notDone("none of %d committed offsets is changed", r.plan.Totals.Changes())
-	if canceled(why) {
+	if cancelled {
 		return why
 	}
 	return temporal.NewNonRetryableApplicationError(fmt.Sprintf("%s. All offsets were put back to %s and read back", message(why), state), activities.NotSet, nil)

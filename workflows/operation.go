@@ -145,7 +145,7 @@ func (o *operation) ended(ctx workflow.Context, err error) error {
 	switch {
 	case err == nil:
 		state = Finished
-	case ctx.Err() != nil && canceled(err):
+	case ctx.Err() != nil && stoppedByUs(err):
 		state = Cancelled
 		o.Left.Phase, o.Left.Done, o.Left.Total, o.Left.By = o.Phase, o.Done, o.Total, o.Cancel
 		err = temporal.NewCanceledError(o.Left)
