@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
@@ -39,6 +40,7 @@ func newRun(t *testing.T, at time.Time) *run {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	r := &run{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), end: func(string) error { return nil }}
+	r.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute}) // however busy the machine is
 	r.SetTestTimeout(time.Minute)
 	if err := r.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes(scheduledAt.ValueSet(at))); err != nil {
 		t.Fatal(err)
@@ -184,6 +186,7 @@ func TestNotify(t *testing.T) {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	env := suite.NewTestWorkflowEnvironment()
+	env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute})
 	tries := map[string]int{}
 	var mu sync.Mutex
 	env.RegisterActivityWithOptions(func(_ context.Context, _ activities.NotifyRequest, channel string) error {

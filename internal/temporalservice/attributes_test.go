@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"pgregory.net/rapid"
 )
@@ -130,6 +131,7 @@ func TestUpsertOnlyWhereStartedWith(t *testing.T) {
 	for name, r := range map[string]Registration{"complete": {}, "incomplete": {Missing: []string{KeyPhase.GetName()}}} {
 		t.Run(name, func(t *testing.T) {
 			env := (&testsuite.WorkflowTestSuite{}).NewTestWorkflowEnvironment()
+			env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute}) // however busy the machine is
 			if err := env.SetTypedSearchAttributesOnStart(r.Start(Attributes{Kind: "backup", Phase: "plan"})); err != nil {
 				t.Fatal(err)
 			}
