@@ -4,18 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"
-	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"gocloud.dev/blob"
-	"gocloud.dev/blob/azureblob"
 	"gocloud.dev/blob/gcsblob"
 	"gocloud.dev/blob/s3blob"
 	"gocloud.dev/gcp"
@@ -67,58 +63,6 @@ func openS3(ctx context.Context, s config.Storage) (*blob.Bucket, error) {
 	})
 	// The upload manager does not take this over from the client by itself.
 	return s3blob.OpenBucket(ctx, client, s.Bucket, &s3blob.Options{RequestChecksumCalculation: cfg.RequestChecksumCalculation})
-}
-
-// openAzure opens a container. Without account_key and sas_token the Azure SDK's usual sources are
-// asked: environment, workload and managed identity, the Azure command line tool.
-func openAzure(s config.Storage) (*blob.Bucket, error) {
-	account := s.AccountName
-	if account == "" {
-		account = os.Getenv("AZURE_STORAGE_ACCOUNT")
-	}
-	if account == "" {
-		return nil, invalid("the storage account is missing: write storage.account_name or set AZURE_STORAGE_ACCOUNT")
-	}
-	service := "https://" + account + ".blob.core.windows.net"
-	if s.Endpoint != "" {
-		u, err := url.Parse(s.Endpoint)
-		if err != nil {
-			return nil, invalid("storage.endpoint is not a URL")
-		}
-		service = strings.TrimSuffix(s.Endpoint, "/")
-		// Emulators have the account in the path, clouds in the host name.
-		if !strings.HasPrefix(u.Host, account+".") && strings.Trim(u.Path, "/") == "" {
-			service += "/" + account
-		}
-	}
-	client, err := azureClient(s, account, service)
-	if err != nil {
-		return nil, err
-	}
-	return azureblob.OpenBucket(context.Background(), client, nil)
-}
-
-func azureClient(s config.Storage, account, service string) (*container.Client, error) {
-	where := service + "/" + s.Container
-	switch {
-	case !s.AccountKey.IsZero():
-		key, err := s.AccountKey.Resolve()
-		if err != nil {
-			return nil, fmt.Errorf("storage.account_key: %w", err)
-		}
-		credential, err := azblob.NewSharedKeyCredential(account, key)
-		if err != nil {
-			return nil, invalid("storage.account_key is not base64")
-		}
-		return container.NewClientWithSharedKeyCredential(where, credential, nil)
-	case !s.SASToken.IsZero():
-		token, err := s.SASToken.Resolve()
-		if err != nil {
-			return nil, fmt.Errorf("storage.sas_token: %w", err)
-		}
-		return container.NewClientWithNoCredential(where+"?"+strings.TrimPrefix(token, "?"), nil)
-	}
-	return azureblob.NewDefaultClient(azureblob.ServiceURL(service), azureblob.ContainerName(s.Container))
 }
 
 // openGCS opens a bucket of Google Cloud Storage, or of an emulator at storage.endpoint or

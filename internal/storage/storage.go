@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"gocloud.dev/blob"
+	"gocloud.dev/blob/azureblob"
 	"gocloud.dev/blob/memblob"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
@@ -132,6 +133,10 @@ func openURL(ctx context.Context, text, prefix string) (*blob.Bucket, string, er
 	prefix = join(q.Get("prefix"), prefix)
 	q.Del("prefix")
 	u.RawQuery = q.Encode()
+	if u.Scheme == azureblob.Scheme {
+		bucket, err := openAzureURL(ctx, u)
+		return bucket, prefix, err
+	}
 	bucket, err := blob.DefaultURLMux().OpenBucketURL(ctx, u)
 	return bucket, prefix, err
 }
