@@ -26,8 +26,8 @@ type BackupRequest struct {
 	Source   config.Cluster `json:"source"`
 	Storage  config.Storage `json:"storage"`
 	Options  config.Backup  `json:"options"`
-	// Previous is the backup to add to, if it still exists; empty is the
-	// cluster's newest.
+	// Previous is the backup to add to, for the topics it is about and if it
+	// still exists; for all else it is the cluster's newest.
 	Previous string `json:"previous,omitempty"`
 }
 
@@ -36,7 +36,7 @@ type BackupPlan struct {
 	Key       string `json:"key"`    // of the plan document
 	Digest    string `json:"digest"` // its SHA-256
 	ClusterID string `json:"cluster_id"`
-	Previous  string `json:"previous,omitempty"` // the backup that this one adds to
+	Previous  string `json:"previous,omitempty"` // the backups that this one adds to, for people
 	Topics    int    `json:"topics"`
 	Parts     int    `json:"parts"`
 	// Total is what there is to copy; its records are counted as offsets,
@@ -66,7 +66,7 @@ type BackupReport struct {
 	BackupID   string    `json:"backup_id"`
 	Manifest   string    `json:"manifest"` // its key
 	ClusterID  string    `json:"cluster_id"`
-	Previous   string    `json:"previous,omitempty"`
+	Previous   string    `json:"previous,omitempty"` // for people
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
 	Topics     int       `json:"topics"`
@@ -101,7 +101,7 @@ func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, e
 			return BackupPlan{}, err
 		}
 		return BackupPlan{
-			Key: ref.Key, Digest: ref.SHA256.String(), ClusterID: plan.ClusterID, Previous: plan.Previous, Topics: plan.Topics,
+			Key: ref.Key, Digest: ref.SHA256.String(), ClusterID: plan.ClusterID, Previous: render.List(plan.Previous, 3), Topics: plan.Topics,
 			Parts: len(plan.Parts), Total: Amount{Records: plan.Offsets, Bytes: plan.Bytes, Partitions: plan.Partitions},
 		}, nil
 	})
@@ -132,7 +132,7 @@ func (*Backup) CompleteBackup(ctx context.Context, req BackupRequest, plan Backu
 		}
 		t := m.Totals
 		return BackupReport{
-			BackupID: m.BackupID, Manifest: repository.ManifestKey(m.BackupID), ClusterID: m.ClusterID, Previous: m.Previous,
+			BackupID: m.BackupID, Manifest: repository.ManifestKey(m.BackupID), ClusterID: m.ClusterID, Previous: render.List(m.Previous, 3),
 			StartedAt: m.CreatedAt, FinishedAt: m.FinishedAt, Topics: t.Topics, Groups: t.Groups,
 			Total:  Amount{Records: t.Records, Bytes: t.Bytes, Partitions: int64(t.Partitions)},
 			New:    Amount{Records: t.NewRecords, Bytes: t.NewBytes, Partitions: int64(t.Partitions)},

@@ -26,7 +26,7 @@ func Complete(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 		return nil, err
 	}
 	m = &repository.Manifest{
-		BackupID: plan.BackupID, ClusterID: plan.ClusterID, CreatedAt: plan.CreatedAt, Previous: plan.Previous,
+		BackupID: plan.BackupID, ClusterID: plan.ClusterID, CreatedAt: plan.CreatedAt, Previous: plan.Previous, Selection: &plan.Selection,
 		WorkflowID: plan.WorkflowID, ToolVersion: version.String(), Warnings: plan.Warnings,
 		Index: make([]repository.ObjectRef, len(plan.Parts)),
 	}

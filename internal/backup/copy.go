@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,13 +57,16 @@ func (c *Copier) Copy(ctx context.Context, plan *Plan, part int) (Amount, error)
 	if err := c.Repository.GetDocument(ctx, plan.Parts[part], &pp); err != nil {
 		return Amount{}, fmt.Errorf("read the plan of part %d: %w", part, err)
 	}
-	for {
+	for begun, again := -1, 0; ; again++ {
 		r, err := load(ctx, c.Repository, plan.BackupID, &pp)
 		if err != nil {
 			return Amount{}, err
 		}
+		if r.sequence != begun {
+			begun, again = r.sequence, 0
+		}
 		err = c.fetch(ctx, r)
-		if errors.Is(err, repository.ErrExists) {
+		if errors.Is(err, repository.ErrExists) && again < 3 {
 			continue // another attempt was first: go on after its segment
 		}
 		if err != nil {
@@ -131,7 +135,11 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 	err := c.merge(fctx, r, w)
 	merged := err == nil
 	if merged {
+		planned := slices.Clone(targets)
 		err = transfer.Fetch(fctx, c.Cluster.Client(), targets, opts, f.take(w.take))
+		if err == nil {
+			err = r.inTime(planned)
+		}
 	}
 	if err == nil && time.Now().Before(c.Until) {
 		err = f.follow(fctx, c.Cluster.Client(), c.Until, w.take)

@@ -1,10 +1,15 @@
 package backup
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
 func (s *source) parts(plan *Plan) (all []PlanPartition) {
@@ -64,38 +69,75 @@ func TestALogThatTookAnotherCourseIsReadAgainFromThere(t *testing.T) {
 	s.same(s.backup("third", "", time.Time{}))
 }
 
-// A tombstone that was written and removed between two backups was never seen:
-// adding to the first one would bring the key back.
-func TestACompactedTopicIsReadAnewWhenTombstonesMayBeGone(t *testing.T) {
-	day, compact := "86400000", "compact"
+// Backups of different topics in one repository do not copy each other's
+// topics again: each topic goes on after the newest backup that is about it.
+func TestEachTopicGoesOnAfterTheBackupThatHoldsIt(t *testing.T) {
+	s := newSource(t)
+	const other = "others"
+	s.check(s.fake.CreateTopic(other, 1, nil))
+	backup := func(id string, topics ...string) *repository.Manifest {
+		s.topics = topics
+		return s.backup(id, "", time.Time{})
+	}
+	s.put([2]string{"a", "b"})
+	backup("both", "*")
+	s.put([2]string{"a", "b"})
+	backup("orders-1", topic)
+	backup("others-1", "oth*")
+	backup("others-2", "oth*")
+	s.put([2]string{"a", "b"})
 	for _, c := range []struct {
-		what  string
-		own   map[string]*string
-		after time.Duration
-		anew  bool
+		topics    []string
+		previous  []string
+		from, new int64
 	}{
-		{"soon after", map[string]*string{"cleanup.policy": &compact, "delete.retention.ms": &day}, 12 * time.Hour, false},
-		{"too late", map[string]*string{"cleanup.policy": &compact, "delete.retention.ms": &day}, 20 * time.Hour, true},
-		{"not compacted", map[string]*string{"delete.retention.ms": &day}, 2000 * time.Hour, false},
+		{[]string{topic}, []string{"orders-1"}, 2, 1},
+		{[]string{"oth*"}, []string{"others-2"}, 0, 0},
+		{[]string{"*"}, []string{"of-oth", "of-orders"}, 3, 0},
 	} {
-		t.Run(c.what, func(t *testing.T) {
-			defer func(was func() time.Time) { Clock = was }(Clock)
-			s := newSource(t)
-			s.check(s.cluster.AlterTopicConfigs(s.ctx, map[string]map[string]*string{topic: c.own}))
-			s.produce(10)
-			s.backup("first", "", time.Time{})
-			Clock = func() time.Time { return time.Now().Add(c.after) }
-			s.produce(5)
-			plan := s.plan("second", "")
-			for _, p := range s.parts(plan) {
-				if anew := p.From == 0 && len(p.Slices) == 0; anew != c.anew {
-					t.Errorf("partition %d is read from %d, with %d slices of before", p.Partition.Partition, p.From, len(p.Slices))
+		s.topics = c.topics
+		plan := s.plan("of-"+strings.Trim(c.topics[0], "*"), "")
+		if !slices.Equal(plan.Previous, c.previous) {
+			t.Errorf("%v adds to %v", c.topics, plan.Previous)
+		}
+		if from := s.parts(plan)[0].From; from != c.from {
+			t.Errorf("%v: reads from %d on", c.topics, from)
+		}
+		m := s.complete(s.copied(plan))
+		if m.Totals.NewRecords != c.new || !slices.Equal(m.Previous, c.previous) {
+			t.Errorf("%v: %+v, adds to %v", c.topics, m.Totals, m.Previous)
+		}
+		s.holds(m)
+	}
+	// The topic is another one now, and nothing holds it.
+	s.check(s.fake.DeleteTopic(other))
+	s.check(s.fake.CreateTopic(other, 1, nil))
+	if m := backup("again", "oth*"); len(m.Previous) > 0 {
+		t.Errorf("a topic of that name that was created later adds to %v", m.Previous)
+	}
+}
+
+// Ordinary backups of little merge what earlier ones left: the index names a
+// few slices of each partition, however many backups there are.
+func TestSmallBackupsLeaveFewSlices(t *testing.T) {
+	s := newSource(t)
+	s.options.Continuous = false
+	most := 0
+	for i := range 30 {
+		s.produce(1)
+		m := s.backup(fmt.Sprintf("daily-%02d", i), "", time.Time{})
+		most = max(most, s.same(m))
+		if n := m.Totals.NewRecords; n != partitions {
+			t.Errorf("backup %d: %d new records", i, n)
+		}
+		for shard, err := range s.repo.Shards(s.ctx, m, 0) {
+			s.check(err)
+			for _, p := range shard.Topics[0].Partitions {
+				if len(p.Slices) > mergeFrom {
+					t.Fatalf("backup %d: partition %d has %d slices", i, p.Partition, len(p.Slices))
 				}
 			}
-			if warned := len(plan.Warnings) == 1; warned != c.anew {
-				t.Errorf("warnings %v", plan.Warnings)
-			}
-			s.same(s.backup("second", "", time.Time{}))
-		})
+		}
 	}
+	t.Logf("at most %d segments", most)
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/transfer"
@@ -18,8 +20,8 @@ const mergeFrom = 8
 // the plan of a part and has the run write their blocks anew, into its own
 // first segment. limit bounds the size of what is written.
 //
-// A continuous backup leaves a small segment at each checkpoint. They are
-// merged like the digits of a counter that runs over: a segment goes along
+// A backup of little leaves a small segment, and a continuous one at each
+// checkpoint. They are merged like the digits of a counter that runs over: a segment goes along
 // with those after it when it is at most twice as large as all of these, or
 // tiny. So each byte is written again a few times only, and segments have an
 // eighth of the limit or more, but for a few at the end.
@@ -99,21 +101,27 @@ func (pp *PlanPart) each(fn func(*PlanPartition)) {
 	}
 }
 
+// mergeReads is how many partitions' slices are read beside each other: each
+// is a small read or several, and there may be thousands.
+const mergeReads = 8
+
 // merge hands what the plan merges to the writer, before anything that is
 // fetched. It all goes into the first segment, so once there is one it is done.
 func (c *Copier) merge(ctx context.Context, r *run, w *writer) error {
 	if r.sequence > 0 {
 		return nil
 	}
-	m := merger{c: c, r: r, w: w, index: -1}
-	var err error
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(mergeReads)
+	index := -1
 	r.plan.each(func(p *PlanPartition) {
-		m.index++
-		if err == nil && len(p.Merge) > 0 {
-			err = m.partition(ctx, p)
+		index++
+		if len(p.Merge) > 0 {
+			m := merger{c: c, r: r, w: w, index: index}
+			g.Go(func() error { return m.partition(ctx, p) })
 		}
 	})
-	if err != nil {
+	if err := g.Wait(); err != nil {
 		return fmt.Errorf("merge small segments: %w", err)
 	}
 	return nil

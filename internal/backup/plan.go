@@ -31,8 +31,10 @@ type Plan struct {
 	Request   string    `json:"request"`
 	ClusterID string    `json:"cluster_id"`
 	CreatedAt time.Time `json:"created_at"`
-	// Previous is the backup whose segments are used again, empty for none.
-	Previous string `json:"previous,omitempty"`
+	// Previous are the backups whose segments are used again, the newest first.
+	Previous []string `json:"previous,omitempty"`
+	// Selection is which topics were asked for.
+	Selection repository.Selection `json:"selection"`
 	// WorkflowID is the operation that planned it.
 	WorkflowID string `json:"workflow_id,omitempty"`
 	Topics     int    `json:"topics"`
@@ -80,6 +82,9 @@ type PlanPartition struct {
 	// FromEpoch is the leader epoch of the last batch before From, -1 when
 	// unknown.
 	FromEpoch int32 `json:"from_epoch"`
+	// ReadBy is until when reading is sure to show every tombstone; zero where
+	// that does not matter.
+	ReadBy time.Time `json:"read_by,omitzero"`
 	// Merge are slices of earlier backups, in small segments, that this run
 	// writes anew, in front of what it reads. They follow on those in
 	// Partition.
@@ -94,8 +99,8 @@ type Request struct {
 	WorkflowID string
 	Topics     config.TopicFilter
 	Options    config.Backup
-	// Previous is the backup to add to, if it still exists; empty is the
-	// cluster's newest.
+	// Previous is the backup to add to, for the topics it is about and if it
+	// still exists; for all else it is the cluster's newest.
 	Previous string
 }
 
@@ -170,26 +175,30 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	return made, ref, err
 }
 
-// checkPrevious makes sure that prune has not given up the backup that a plan
+// checkPrevious makes sure that prune has not given up a backup that a plan
 // adds to. Prune marks a backup first and then looks for plans that add to it;
 // here the plan is there first. So at least one of the two sees the other.
 func checkPrevious(ctx context.Context, repo *repository.Repository, plan *Plan) error {
-	if plan.Previous == "" {
-		return nil
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for _, id := range plan.Previous {
+		g.Go(func() error {
+			err := repo.CheckPruned(ctx, id)
+			if err == nil {
+				// Or it is all over already.
+				var complete bool
+				if complete, err = repo.Exists(ctx, repository.ManifestKey(id)); err == nil && !complete {
+					err = &repository.PrunedError{BackupID: id}
+				}
+			}
+			var pruned *repository.PrunedError
+			if errors.As(err, &pruned) {
+				return fmt.Errorf("backup %q was planned to add to a backup that is being pruned (choose another backup_id): %w", plan.BackupID, err)
+			}
+			return err
+		})
 	}
-	err := repo.CheckPruned(ctx, plan.Previous)
-	if err == nil {
-		// Or it is all over already.
-		var complete bool
-		if complete, err = repo.Exists(ctx, repository.ManifestKey(plan.Previous)); err == nil && !complete {
-			err = &repository.PrunedError{BackupID: plan.Previous}
-		}
-	}
-	var pruned *repository.PrunedError
-	if errors.As(err, &pruned) {
-		return fmt.Errorf("backup %q was planned to add to a backup that is being pruned (choose another backup_id): %w", plan.BackupID, err)
-	}
-	return err
+	return g.Wait()
 }
 
 // ReadPlan reads the plan of a backup run.
@@ -217,6 +226,7 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 	made := &Plan{
 		Format: formatPlan, Version: repository.FormatVersion, BackupID: p.req.BackupID, Request: digest,
 		ClusterID: p.cluster.ID(), CreatedAt: Clock().UTC().Truncate(time.Millisecond), WorkflowID: p.req.WorkflowID,
+		Selection: repository.Selection{Include: p.req.Topics.Include, Exclude: p.req.Topics.Exclude, Internal: p.req.Options.IncludeInternalTopics},
 	}
 	// The groups first: an offset committed later than the end of the data
 	// would have no record to go to. Nothing is written before all is known.
@@ -238,23 +248,22 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 	if len(found.Topics) == 0 {
 		return nil, &NoTopicsError{Filter: p.req.Topics}
 	}
-	before, err := p.previous(ctx)
+	before, err := p.earlier(ctx, found.Topics)
 	if err != nil {
 		return nil, err
-	}
-	if before != nil {
-		made.Previous = before.manifest.BackupID
 	}
 	if err := before.checkEpochs(ctx, p.cluster, p.repo, found.Topics); err != nil {
 		return nil, err
 	}
+	if err := before.forget(ctx, p, found.Topics); err != nil {
+		return nil, err
+	}
+	made.Previous = before.ids()
 	if groups != nil {
 		if made.Groups, err = p.put(ctx, "groups.json", groups); err != nil {
 			return nil, err
 		}
 	}
-
-	p.warnForgetful(before, found.Topics)
 
 	// One line of partitions, topic after topic, cut into parts.
 	var sizes []int64
@@ -289,21 +298,6 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 		})
 	}
 	return made, g.Wait()
-}
-
-// warnForgetful says which topics are read anew although the earlier backup
-// has them.
-func (p *planner) warnForgetful(before *earlier, topics []kafka.Topic) {
-	var names []string
-	for i := range topics {
-		if before != nil && before.forgetful(&topics[i]) {
-			names = append(names, topics[i].Name)
-		}
-	}
-	if n := len(names); n > 0 {
-		p.warn("%d compacted topics are read anew, the first is %s: backup %s is so old that tombstones written since may be gone (back up more often, or raise delete.retention.ms)",
-			n, names[0], before.manifest.BackupID)
-	}
 }
 
 // put writes an object that only the plan refers to.
@@ -344,9 +338,7 @@ func (p *planner) partOf(number int, members []planned, before *earlier) *PlanPa
 		t := &pp.Topics[len(pp.Topics)-1]
 		t.Partitions = append(t.Partitions, m.PlanPartition)
 	}
-	if o := p.req.Options; o.Continuous {
-		pp.mergeSmall(int64(o.MergeSegments))
-	}
+	pp.mergeSmall(int64(p.req.Options.MergeSegments))
 	return pp
 }
 
@@ -408,7 +400,7 @@ func (p *planner) goOn(t *kafka.Topic, pp *PlanPartition, b *earlierPartition) {
 		from, epoch = pp.LogStart, -1
 	}
 	slices.SortStableFunc(pp.Gaps, func(a, b repository.Gap) int { return int(min(max(a.From-b.From, -1), 1)) })
-	pp.From, pp.FromEpoch = from, epoch
+	pp.From, pp.FromEpoch, pp.ReadBy = from, epoch, b.surely.until
 	pp.LeaderEpoch = epoch
 	pp.LeftOut = b.LeftOut
 }

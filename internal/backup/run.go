@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -23,12 +24,13 @@ type run struct {
 // partition is one topic partition of a run.
 type partition struct {
 	repository.TopicPartition
-	id    kafka.TopicID
-	topic int // in the plan
-	entry repository.Partition
-	from  int64 // where this backup begins to read
-	next  int64 // where reading goes on
-	epoch int32 // leader epoch of the last batch before next
+	id     kafka.TopicID
+	topic  int // in the plan
+	entry  repository.Partition
+	from   int64     // where this backup begins to read
+	next   int64     // where reading goes on
+	epoch  int32     // leader epoch of the last batch before next
+	readBy time.Time // PlanPartition.ReadBy
 
 	gain // of the open segment
 }
@@ -56,7 +58,7 @@ func load(ctx context.Context, repo *repository.Repository, backupID string, pla
 		for _, pp := range t.Partitions {
 			p := &partition{
 				TopicPartition: repository.TopicPartition{Topic: t.Name, TopicID: t.ID, Partition: pp.Partition.Partition},
-				id:             id, topic: i, entry: pp.Partition, from: pp.From, next: pp.From, epoch: pp.FromEpoch,
+				id:             id, topic: i, entry: pp.Partition, from: pp.From, next: pp.From, epoch: pp.FromEpoch, readBy: pp.ReadBy,
 			}
 			p.entry.Slices = append([]repository.Slice(nil), pp.Slices...)
 			p.entry.Gaps = append([]repository.Gap(nil), pp.Gaps...)
@@ -112,6 +114,12 @@ func (p *partition) settle(segment int, g gain) {
 // the last segment is in no segment, and so is added here.
 func (r *run) shard() *repository.Shard {
 	s := &repository.Shard{Segments: r.segments}
+	r.plan.each(func(p *PlanPartition) {
+		for _, slice := range p.Merge {
+			s.Merged.Records += slice.Records
+			s.Merged.Bytes += slice.Bytes
+		}
+	})
 	used := map[int]int{} // segments of earlier backups that are still needed
 	topic := -1
 	for _, p := range r.partitions {

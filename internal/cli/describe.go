@@ -96,7 +96,7 @@ func (d description) Text(w io.Writer) error {
 		"Created", render.Time(d.CreatedAt),
 		"Finished", render.Time(d.FinishedAt),
 		"Cluster", d.ClusterID,
-		"Previous backup", d.Previous,
+		"Previous backup", render.List(d.Previous, 5),
 		"Workflow", d.WorkflowID,
 		"Made by", "kafka-backup "+d.ToolVersion,
 		"Records", fmt.Sprintf("%s (%s new)", render.Count(t.Records), render.Count(t.NewRecords)),

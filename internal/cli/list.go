@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -61,7 +62,7 @@ type listedBackup struct {
 	CreatedAt  time.Time          `json:"created_at,omitzero"`
 	FinishedAt time.Time          `json:"finished_at,omitzero"`
 	ClusterID  string             `json:"cluster_id,omitempty"`
-	Previous   string             `json:"previous,omitempty"`
+	Previous   []string           `json:"previous,omitempty"`
 	Totals     *repository.Totals `json:"totals,omitempty"`
 	Warnings   int                `json:"warnings"`
 }
@@ -125,7 +126,7 @@ func (l backupList) Records() ([]string, [][]string) {
 			}
 			return strconv.FormatInt(n, 10)
 		}
-		rows = append(rows, []string{b.BackupID, b.State, render.Time(b.CreatedAt), render.Time(b.FinishedAt), b.ClusterID, b.Previous,
+		rows = append(rows, []string{b.BackupID, b.State, render.Time(b.CreatedAt), render.Time(b.FinishedAt), b.ClusterID, strings.Join(b.Previous, " "),
 			number(int64(t.Topics)), number(int64(t.Partitions)), number(t.Records), number(t.Bytes), number(t.StoredBytes),
 			number(t.NewRecords), number(t.NewBytes), number(t.NewStoredBytes), number(int64(t.Gaps)), number(int64(t.Groups)),
 			strconv.Itoa(b.Warnings), b.Error})

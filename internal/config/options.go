@@ -15,7 +15,7 @@ type Backup struct {
 	// CheckpointInterval is the time between two backups of a continuous backup, and so its recovery point.
 	CheckpointInterval Duration `json:"checkpoint_interval,omitempty" default:"5m" min:"1s" max:"24h" doc:"continuous: time between two backups. What is newer than the last one is lost with the cluster."`
 	// MergeSegments bounds the number of small segments.
-	MergeSegments Bytes `json:"merge_segments,omitempty" default:"16MiB" min:"0" max:"1GiB" doc:"continuous: a backup writes segments of earlier backups that are smaller than this anew, joined into one, when there are several. 0: never."`
+	MergeSegments Bytes `json:"merge_segments,omitempty" default:"16MiB" min:"0" max:"1GiB" doc:"A backup writes segments of earlier backups that are smaller than this anew, joined into one, when there are several. 0: never."`
 
 	IncludeInternalTopics bool        `json:"include_internal_topics,omitempty" doc:"Take Kafka's internal topics too, where source.topics selects them. One that source.topics.include names without a wildcard is always taken."`
 	IncludeConsumerGroups bool        `json:"include_consumer_groups" default:"true" doc:"Capture the committed offsets of consumer groups."`

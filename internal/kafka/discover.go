@@ -177,7 +177,7 @@ func (c *Cluster) selected(ctx context.Context, filter config.TopicFilter, inter
 		present := map[string]bool{}
 		for _, t := range all {
 			present[t.Name] = true
-			if takes(filter, internal, t) {
+			if t.SelectedBy(filter, internal) {
 				topics = append(topics, t)
 				failed = append(failed, t.leaderless()...)
 			}
@@ -200,8 +200,8 @@ func (c *Cluster) selected(ctx context.Context, filter config.TopicFilter, inter
 	return topics, nil
 }
 
-// takes reports whether a filter selects a topic; one of Kafka's own only by its name, or when internal is set.
-func takes(filter config.TopicFilter, internal bool, t Topic) bool {
+// SelectedBy reports whether a filter selects the topic; one of Kafka's own only by its name, or when internal is set.
+func (t *Topic) SelectedBy(filter config.TopicFilter, internal bool) bool {
 	return filter.Match(t.Name) && (!t.Internal || internal || filter.Names(t.Name))
 }
 

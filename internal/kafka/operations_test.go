@@ -129,7 +129,7 @@ func TestDiscoverLeavesInternalTopicsOut(t *testing.T) {
 	} {
 		var got []string
 		for _, topic := range topics {
-			if takes(tc.filter, tc.internal, topic) {
+			if topic.SelectedBy(tc.filter, tc.internal) {
 				got = append(got, topic.Name)
 			}
 		}

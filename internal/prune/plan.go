@@ -297,9 +297,9 @@ func lookAt(ctx context.Context, repo *repository.Repository, manifests []*repos
 		if err != nil {
 			return nil, err
 		}
-		if plan.Previous != "" {
-			in.veto(plan.Previous, "unfinished backup %s adds to it", u.ID)
-			in.used = append(in.used, plan.Previous)
+		for _, id := range plan.Previous {
+			in.veto(id, "unfinished backup %s adds to it", u.ID)
+			in.used = append(in.used, id)
 		}
 	}
 	if secret {

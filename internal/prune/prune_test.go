@@ -81,9 +81,13 @@ func (s *store) segment(id string, sequence int, offset int64) (repository.Segme
 	return ref, slice
 }
 
+func named(ids ...string) []string {
+	return slices.DeleteFunc(ids, func(id string) bool { return id == "" })
+}
+
 // plan writes a backup's plan.
-func (s *store) plan(id, previous string) {
-	_, err := s.CreateDocument(context.Background(), repository.PlanKey(id), &backup.Plan{BackupID: id, Previous: previous, CreatedAt: began})
+func (s *store) plan(id string, previous ...string) {
+	_, err := s.CreateDocument(context.Background(), repository.PlanKey(id), &backup.Plan{BackupID: id, Previous: named(previous...), CreatedAt: began})
 	s.check(err)
 }
 
@@ -114,7 +118,7 @@ func (s *store) backup(id, cluster, previous string, skip int) {
 	s.n++
 	var sums repository.Tally
 	sums.Add(id, shard)
-	_, err = s.WriteManifest(ctx, &repository.Manifest{BackupID: id, ClusterID: cluster, CreatedAt: when, FinishedAt: when, Previous: previous,
+	_, err = s.WriteManifest(ctx, &repository.Manifest{BackupID: id, ClusterID: cluster, CreatedAt: when, FinishedAt: when, Previous: named(previous),
 		Index: []repository.ObjectRef{at}, Totals: sums.Totals()})
 	s.check(err)
 }
@@ -243,9 +247,9 @@ func TestWhatKeepsABackup(t *testing.T) {
 	s.check(s.AddHold(t.Context(), repository.Hold{BackupID: "c-01", Name: "audit", Reason: "case 7", By: "ann"}))
 	s.plan("unfinished", "c-02")
 	running := []Operation{{"restore/c-03/x", "c-03"}, {"backup/running/x", "running"}}
-	s.plan("running", "c-04")
+	s.plan("running", "c-04", "c-05")
 	dropped, _ := prune(s, Options{Policy: retention.Policy{Last: 1}, MinAge: time.Hour}, running...)
-	if want := []string{"c-00", "c-05", "c-06"}; !slices.Equal(dropped.Dropped, want) {
+	if want := []string{"c-00", "c-06"}; !slices.Equal(dropped.Dropped, want) {
 		t.Errorf("dropped %v, want %v", dropped.Dropped, want)
 	}
 	s.intact()
@@ -254,7 +258,7 @@ func TestWhatKeepsABackup(t *testing.T) {
 	s.check(s.RemoveHold(t.Context(), "c-01", "audit"))
 	dropped, _ = prune(s, last(1))
 	slices.Sort(dropped.Abandoned)
-	if !slices.Equal(dropped.Dropped, []string{"c-01", "c-02", "c-03", "c-04"}) || !slices.Equal(dropped.Abandoned, []string{"running", "unfinished"}) {
+	if !slices.Equal(dropped.Dropped, []string{"c-01", "c-02", "c-03", "c-04", "c-05"}) || !slices.Equal(dropped.Abandoned, []string{"running", "unfinished"}) {
 		t.Errorf("dropped %+v", dropped)
 	}
 	s.intact()

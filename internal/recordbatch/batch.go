@@ -103,6 +103,13 @@ func (b Batch) LastOffsetDelta() int32 {
 	return int32(binary.BigEndian.Uint32(b[posLastOffsetDelta:]))
 }
 
+// DeleteHorizon is when tombstones of the batch may be removed, in ms since
+// 1970; ok is false as long as compaction has not come across any (KIP-534,
+// brokers from 3.1 on).
+func (b Batch) DeleteHorizon() (ms int64, ok bool) {
+	return b.BaseTimestamp(), b[posAttributes+1]&attrDeleteHorizon != 0
+}
+
 // BaseTimestamp is what record timestamp deltas refer to, in milliseconds
 // since 1970; not necessarily the first record's (KIP-534).
 func (b Batch) BaseTimestamp() int64 { return int64(binary.BigEndian.Uint64(b[posBaseTimestamp:])) }

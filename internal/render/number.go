@@ -1,7 +1,9 @@
 package render
 
 import (
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -54,4 +56,12 @@ func Number[N int | int64](n N, noun string) string {
 		return "1 " + noun
 	}
 	return Count(int64(n)) + " " + noun + "s"
+}
+
+// List writes the first names of a list, and how many more there are.
+func List(names []string, most int) string {
+	if more := len(names) - most; more > 0 {
+		return fmt.Sprintf("%s and %s more", strings.Join(names[:most], ", "), Count(int64(more)))
+	}
+	return strings.Join(names, ", ")
 }

@@ -23,10 +23,18 @@ type Shard struct {
 	// BackupID and Part say whose index this is; set when written.
 	BackupID string `json:"backup_id"`
 	Part     int    `json:"part"`
+	// Merged is what the run wrote anew of earlier backups: it is in segments of the run, and not new.
+	Merged Merged `json:"merged,omitzero"`
 	// Segments that the slices below refer to, by position.
 	Segments []SegmentRef `json:"segments"`
 	// Topics in any order, each at most once.
 	Topics []Topic `json:"topics"`
+}
+
+// Merged counts what was written anew, joined, so that an index need not name many small segments.
+type Merged struct {
+	Records int64 `json:"records"`
+	Bytes   int64 `json:"bytes"`
 }
 
 // Topic is what a backup knows of a topic, with those of its partitions that are in the shard.

@@ -24,8 +24,10 @@ type Manifest struct {
 	// CreatedAt is when the run was planned, FinishedAt when it was complete, UTC.
 	CreatedAt  time.Time `json:"created_at"`
 	FinishedAt time.Time `json:"finished_at"`
-	// Previous is the backup whose segments this one shares, empty when there was none.
-	Previous string `json:"previous,omitempty"`
+	// Selection is which topics were to be in it; nil: not known.
+	Selection *Selection `json:"selection,omitempty"`
+	// Previous are the backups whose segments this one went on from, the newest first.
+	Previous []string `json:"previous,omitempty"`
 	// WorkflowID is the Temporal workflow that made the backup, empty when none did.
 	WorkflowID string `json:"workflow_id,omitempty"`
 	// ToolVersion is the version of kafka-backup that made it.
@@ -40,6 +42,17 @@ type Manifest struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
+// Selection says which topics a backup is about. What it takes in and is not in the backup was not in
+// the cluster.
+type Selection struct {
+	// Include and Exclude are names, and patterns with * and ?. No include is every topic that is not
+	// internal to Kafka.
+	Include []string `json:"include,omitempty"`
+	Exclude []string `json:"exclude,omitempty"`
+	// Internal: internal topics too, and not only those that Include names.
+	Internal bool `json:"internal,omitempty"`
+}
+
 // Totals are sums over a backup; Tally makes them.
 type Totals struct {
 	Topics     int   `json:"topics"`
@@ -50,7 +63,7 @@ type Totals struct {
 	Bytes int64 `json:"bytes"`
 	// StoredBytes are the sizes of the segments, whole, however much of them the backup uses.
 	StoredBytes int64 `json:"stored_bytes"`
-	// What this run added; the rest is shared with earlier backups.
+	// What this run added: segments that it wrote, and in them records that no earlier backup had.
 	NewSegments    int   `json:"new_segments"`
 	NewRecords     int64 `json:"new_records"`
 	NewBytes       int64 `json:"new_bytes"`

@@ -38,6 +38,8 @@ func (t *Tally) Add(backupID string, s *Shard) {
 		}
 	}
 	sum.Topics = len(t.topics)
+	sum.NewRecords -= s.Merged.Records
+	sum.NewBytes -= s.Merged.Bytes
 }
 
 func (t *Tally) addPartition(p *Partition, fresh []bool) {
