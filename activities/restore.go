@@ -260,10 +260,19 @@ func (*Restore) ReleaseTargets(ctx context.Context, req RestoreRequest, plan Res
 		// First put back, then delete: of the topics some may have been there before.
 		warnings, err := restore.Release(ctx, cluster, repo, p)
 		if failed && req.Options.DeleteCreatedTopics {
-			n, derr := restore.DeleteCreated(ctx, cluster, repo, p)
-			if err = errors.Join(err, derr); err == nil && n > 0 {
-				warnings = []string{fmt.Sprintf("deleted %d topics that this restore had created", n)}
+			n, kept, derr := restore.DeleteCreated(ctx, cluster, repo, p)
+			err = errors.Join(err, derr)
+			var done []string
+			if derr == nil && n > 0 {
+				done = append(done, fmt.Sprintf("deleted %d topics that this restore had created", n))
 			}
+			for _, k := range kept {
+				done = append(done, k.String())
+			}
+			if n > 0 && len(kept) == 0 {
+				warnings = nil // they were about topics that are no more
+			}
+			warnings = append(done, warnings...)
 		}
 		return ReleasedTargets{Warnings: warnings[:min(len(warnings), maxWarnings)]}, err
 	})

@@ -55,7 +55,7 @@ type Restore struct {
 	// AllowForeignWrites records pieces in the mapping where others wrote in between.
 	AllowForeignWrites bool `json:"allow_foreign_writes,omitempty" doc:"Go on when somebody else writes to a target partition during the restore. Otherwise the restore stops with an error."`
 	// DeleteCreatedTopics applies to topics that this restore created, and to no others.
-	DeleteCreatedTopics bool `json:"delete_created_topics_on_failure,omitempty" doc:"Delete the topics that this restore created when it fails or is cancelled."`
+	DeleteCreatedTopics bool `json:"delete_created_topics_on_failure,omitempty" doc:"Delete the topics that this restore created when it fails or is cancelled; not those that somebody else has written to."`
 
 	ConsumerGroupStrategy       string   `json:"consumer_group_strategy,omitempty" default:"skip" oneof:"skip|header-based" doc:"skip: leave consumer groups alone. header-based: translate their offsets."`
 	IncludeOriginalOffsetHeader bool     `json:"include_original_offset_header,omitempty" doc:"Add the headers x-kafka-backup-offset, x-kafka-backup-timestamp and x-kafka-backup-partition to every restored record. Records are then re-encoded, which is slower."`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -321,19 +322,92 @@ func TestATopicThatFailsDoesNotKeepOthersHeld(t *testing.T) {
 }
 
 func TestOnlyTheTopicsThatWereCreatedAreDeleted(t *testing.T) {
-	w := newWorld(t, map[string]map[string]string{"kept": nil, "made": nil, "theirs": nil})
+	w := newWorld(t, map[string]map[string]string{"kept": nil, "made": nil, "empty": nil, "theirs": nil, "joined": nil})
 	w.create("kept", 2, nil)
 	plan := w.must(w.plan("run-1", options()))
 	w.prepare(plan)
-	// Somebody replaces one that the restore made by another of the same name.
+	if err := w.fill(plan, options()); err != nil {
+		t.Fatal(err)
+	}
+	w.delete("empty")
+	// Somebody replaces one that the restore made by another of the same name,
+	// and writes into another one.
 	w.delete("theirs")
 	w.create("theirs", 2, nil)
-	n, err := DeleteCreated(t.Context(), w.cluster, w.repo, plan)
-	if err != nil || n != 1 {
-		t.Errorf("deleted %d, %v", n, err)
+	w.write("joined", 1)
+	n, kept, err := DeleteCreated(t.Context(), w.cluster, w.repo, plan)
+	if err != nil || n != 1 || len(kept) != 1 || kept[0].Topic != "joined" || !strings.Contains(kept[0].Why, "partition 1 ") {
+		t.Errorf("deleted %d, kept %v, %v", n, kept, err)
 	}
-	if w.exists("made") || !w.exists("kept") || !w.exists("theirs") {
-		t.Errorf("made %v, kept %v, theirs %v", w.exists("made"), w.exists("kept"), w.exists("theirs"))
+	for topic, want := range map[string]bool{"made": false, "kept": true, "theirs": true, "joined": true} {
+		if w.exists(topic) != want {
+			t.Errorf("topic %s is there: %v", topic, !want)
+		}
+	}
+}
+
+// write writes a record that is not the restore's.
+func (w *world) write(topic string, partition int32) {
+	w.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.fake.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer cl.Close()
+	if err := cl.ProduceSync(w.Context(), &kgo.Record{Topic: topic, Partition: partition, Value: []byte("theirs")}).FirstErr(); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// What a leader that lists producers says decides without reading.
+func TestWhoWroteIsToldByTheLeader(t *testing.T) {
+	w := newWorld(t, map[string]map[string]string{"a": nil})
+	plan := w.must(w.plan("run-1", options()))
+	targets := w.prepare(plan)
+	if err := w.fill(plan, options()); err != nil {
+		t.Fatal(err)
+	}
+	type producer = kmsg.DescribeProducersResponseTopicPartitionActiveProducer
+	ours := func(last int32) producer { return producer{ProducerID: targets.ProducerID, LastSequence: last} }
+	var listed []producer
+	w.fake.ControlKey(int16(kmsg.DescribeProducers), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.fake.KeepControl()
+		r := req.(*kmsg.DescribeProducersRequest)
+		resp := r.ResponseKind().(*kmsg.DescribeProducersResponse)
+		for _, t := range r.Topics {
+			rt := kmsg.NewDescribeProducersResponseTopic()
+			rt.Topic = t.Topic
+			for _, p := range t.Partitions {
+				rp := kmsg.NewDescribeProducersResponseTopicPartition()
+				rp.Partition, rp.ActiveProducers = p, listed
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	const begin, last = 0, perPartition - 1
+	for name, test := range map[string]struct {
+		listed  []producer
+		begin   int64
+		foreign bool
+	}{
+		"ours alone":                         {[]producer{ours(last)}, begin, false},
+		"a late attempt still writes":        {[]producer{ours(last + 2)}, begin, false},
+		"one record of another":              {[]producer{ours(last - 1)}, begin, true},
+		"another, whose records ours follow": {[]producer{ours(last), {ProducerID: targets.ProducerID + 1}}, begin, true},
+		"after 2^31 records":                 {[]producer{ours(last)}, begin - 1<<31, false},
+		"and one more":                       {[]producer{ours(last)}, begin - 1<<31 - 1, true},
+		"forgotten, ours by the last batch":  {nil, begin, false},
+		"forgotten, and another before":      {nil, begin - 1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listed = test.listed
+			others, err := foreignRecords(t.Context(), w.cluster, targets.ProducerID, []targetLog{{tp: kafka.TopicPartition{Topic: "a"}, id: attemptID(targets), begin: test.begin}})
+			if err != nil || len(others) > 0 != test.foreign {
+				t.Errorf("%v, %v", others, err)
+			}
+		})
 	}
 }
 
@@ -406,15 +480,8 @@ func TestAForeignRecordBeforeTheFirstIsSeen(t *testing.T) {
 			o.AllowForeignWrites = allowed
 			plan := w.must(w.plan("run-1", o))
 			w.prepare(plan)
-			cl, err := kgo.NewClient(kgo.SeedBrokers(w.fake.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer cl.Close()
-			if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Value: []byte("theirs")}).FirstErr(); err != nil {
-				t.Fatal(err)
-			}
-			err = w.fill(plan, o)
+			w.write("a", 0)
+			err := w.fill(plan, o)
 			if !allowed {
 				var foreign *transfer.ForeignWriteError
 				var notOurs *NotOursError

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -283,33 +282,4 @@ func (p *preparer) fix(ctx context.Context, holds *Holds) (*Targets, error) {
 	}
 	_, _, err = repository.AdoptDocument(ctx, p.repo, p.plan.object("targets.json"), targets)
 	return targets, err
-}
-
-// DeleteCreated deletes the topics that this restore created, and no others:
-// one that somebody else created since under the same name stays.
-func DeleteCreated(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, plan *Plan) (deleted int, err error) {
-	targets, err := readTargets(ctx, repo, plan)
-	if errors.Is(err, repository.ErrNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	created := map[string]string{} // name to id
-	for i := range targets.Topics {
-		if t := &targets.Topics[i]; t.Created {
-			created[t.Name] = t.ID
-		}
-	}
-	there, err := cluster.DescribeTopics(ctx, slices.Sorted(maps.Keys(created)))
-	if err != nil {
-		return 0, err
-	}
-	var names []string
-	for name, t := range there {
-		if t.ID.String() == created[name] {
-			names = append(names, name)
-		}
-	}
-	return len(names), cluster.DeleteTopics(ctx, names)
 }

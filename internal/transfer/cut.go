@@ -6,9 +6,10 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/recordbatch"
 )
 
-// cut returns the records of b at the offsets [from, to), offsets and times
-// kept, as one dense batch for each run of offsets without a gap. It is needed
-// only where a log starts in the middle of a batch (DeleteRecords).
+// cut returns the records of b at the offsets [from, to), offsets, times,
+// producer and sequence numbers kept, as one dense batch for each run of offsets
+// without a gap. It is needed where a log starts in the middle of a batch
+// (DeleteRecords), and where single records are asked for.
 func cut(b recordbatch.Batch, from, to int64) ([]recordbatch.Batch, error) {
 	if err := b.Verify(); err != nil {
 		return nil, err
@@ -32,6 +33,12 @@ func cut(b recordbatch.Batch, from, to int64) ([]recordbatch.Batch, error) {
 			one, rest, err := recordbatch.Next(made)
 			if err != nil {
 				return err
+			}
+			if b.ProducerID() >= 0 {
+				one.Stamp(recordbatch.Stamp{
+					ProducerID: b.ProducerID(), ProducerEpoch: b.ProducerEpoch(),
+					BaseSequence: recordbatch.Sequence(int64(b.BaseSequence()) + base - b.BaseOffset()),
+				})
 			}
 			// Neither field is covered by the CRC.
 			binary.BigEndian.PutUint64(one, uint64(base))

@@ -277,14 +277,18 @@ func TestForeignWriter(t *testing.T) {
 			go func() { wrote <- u.writeFrom(ctx, c, to, test.from) }()
 			o := u.with(threePhases(rig.Document{"backup_id": "b", "target": target(c), "restore": rig.Document{
 				"topic_mapping": rig.Document{"foreign": to}, "produce_batch_max_bytes": "2KiB", "rate_limit_records_per_sec": 300,
-				"allow_foreign_writes": test.allow,
+				"allow_foreign_writes": test.allow, "delete_created_topics_on_failure": true,
 			}}), "three-phase-restore")
 			stop()
 			if err := <-wrote; err != nil {
 				t.Error(err)
 			}
 			if !test.allow {
-				refused(t, o, 1, append(test.words, to)...)
+				// A topic that holds somebody else's record is not deleted.
+				refused(t, o, 1, append(test.words, to, "is kept")...)
+				if got := content(&u, c, to); len(got[to].Partitions[0].Entries) <= int(test.from) {
+					t.Errorf("%s holds %d records", to, len(got[to].Partitions[0].Entries))
+				}
 				return
 			}
 			if o.Code != 0 {
