@@ -131,7 +131,9 @@ func survey(ctx context.Context, cluster *kafka.Cluster, d planned, limit *rate.
 	}
 	err := transfer.Fetch(ctx, cluster.Client(), []transfer.FetchPartition{{
 		Topic: d.topic.Name, TopicID: d.topic.ID, Partition: d.Partition.Partition, Next: d.From, End: d.End, LeaderEpoch: d.FromEpoch,
-	}}, transfer.FetchOptions{Rate: limit}, func(_ context.Context, c transfer.Chunk) error { return s.take(c) })
+	}}, transfer.FetchOptions{
+		Rate: limit, Compacted: func(context.Context, string) (bool, error) { return true, nil },
+	}, func(_ context.Context, c transfer.Chunk) error { return s.take(c) })
 	if errors.Is(err, errCompacted) {
 		return time.Time{}, nil
 	}

@@ -400,7 +400,10 @@ func (p *planner) goOn(t *kafka.Topic, pp *PlanPartition, b *earlierPartition) {
 		from, epoch = pp.LogStart, -1
 	}
 	slices.SortStableFunc(pp.Gaps, func(a, b repository.Gap) int { return int(min(max(a.From-b.From, -1), 1)) })
-	pp.From, pp.FromEpoch, pp.ReadBy = from, epoch, b.surely.until
+	pp.From, pp.FromEpoch = from, epoch
+	if len(pp.Slices) > 0 {
+		pp.ReadBy = b.surely.until
+	}
 	pp.LeaderEpoch = epoch
 	pp.LeftOut = b.LeftOut
 }

@@ -8,7 +8,7 @@ type Backup struct {
 	SegmentMaxAge    Duration `json:"segment_max_age,omitempty" default:"5m" min:"1s" max:"24h" doc:"Age at which a segment is closed although it is not full. What a segment holds is safe once it is closed."`
 	BlockMaxBytes    Bytes    `json:"block_max_bytes,omitempty" default:"1MiB" min:"16KiB" max:"64MiB" doc:"Size, before compression, at which a block is closed. A block is the smallest thing that a restore reads."`
 	// Incremental off reads everything again.
-	Incremental bool `json:"incremental" default:"true" doc:"Read only what is new since the last backup in the repository and refer to its segments for the rest. Either way each backup restores alone."`
+	Incremental bool `json:"incremental" default:"true" doc:"Read only what is new since the last backup of the same topics in the repository and refer to its segments for the rest. Either way each backup restores alone."`
 
 	// Continuous: see workflows.Continuous.
 	Continuous bool `json:"continuous,omitempty" doc:"Follow the topics, new ones included, until the operation is cancelled, and make a backup every checkpoint_interval."`
