@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -65,26 +64,19 @@ func (c *Cluster) listOffsets(ctx context.Context, op string, parts []TopicParti
 			}
 			req.Topics = append(req.Topics, t)
 		}
-		for _, shard := range c.client.RequestSharded(ctx, req) {
-			if shard.Err != nil {
-				for _, t := range shard.Req.(*kmsg.ListOffsetsRequest).Topics {
-					for _, p := range t.Partitions {
-						a.failed[TopicPartition{t.Topic, p.Partition}] = shard.Err
-					}
-				}
-				continue
-			}
-			for _, t := range shard.Resp.(*kmsg.ListOffsetsResponse).Topics {
+		ask(ctx, c, req, a, func(req *kmsg.ListOffsetsRequest, about func(string, int32)) {
+			for _, t := range req.Topics {
 				for _, p := range t.Partitions {
-					tp := TopicPartition{t.Topic, p.Partition}
-					if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-						a.failed[tp] = err
-						continue
-					}
-					a.got[tp] = Offset{Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Timestamp: p.Timestamp}
+					about(t.Topic, p.Partition)
 				}
 			}
-		}
+		}, func(resp *kmsg.ListOffsetsResponse, says func(string, int32, int16, Offset)) {
+			for _, t := range resp.Topics {
+				for _, p := range t.Partitions {
+					says(t.Topic, p.Partition, p.ErrorCode, Offset{Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Timestamp: p.Timestamp})
+				}
+			}
+		})
 	})
 	return got, c.asked(err)
 }
@@ -151,26 +143,19 @@ func (c *Cluster) CheckEpochs(ctx context.Context, points []EpochPoint) (map[Top
 			}
 			req.Topics = append(req.Topics, t)
 		}
-		for _, shard := range c.client.RequestSharded(ctx, req) {
-			if shard.Err != nil {
-				for _, t := range shard.Req.(*kmsg.OffsetForLeaderEpochRequest).Topics {
-					for _, p := range t.Partitions {
-						a.failed[TopicPartition{t.Topic, p.Partition}] = shard.Err
-					}
-				}
-				continue
-			}
-			for _, t := range shard.Resp.(*kmsg.OffsetForLeaderEpochResponse).Topics {
+		ask(ctx, c, req, a, func(req *kmsg.OffsetForLeaderEpochRequest, about func(string, int32)) {
+			for _, t := range req.Topics {
 				for _, p := range t.Partitions {
-					tp := TopicPartition{t.Topic, p.Partition}
-					if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-						a.failed[tp] = err
-						continue
-					}
-					a.got[tp] = judgeEpoch(byTP[tp], p.LeaderEpoch, p.EndOffset)
+					about(t.Topic, p.Partition)
 				}
 			}
-		}
+		}, func(resp *kmsg.OffsetForLeaderEpochResponse, says func(string, int32, int16, EpochCheck)) {
+			for _, t := range resp.Topics {
+				for _, p := range t.Partitions {
+					says(t.Topic, p.Partition, p.ErrorCode, judgeEpoch(byTP[TopicPartition{t.Topic, p.Partition}], p.LeaderEpoch, p.EndOffset))
+				}
+			}
+		})
 	})
 	for tp, check := range known {
 		got[tp] = check

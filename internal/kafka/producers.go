@@ -40,26 +40,19 @@ func (c *Cluster) DescribeProducers(ctx context.Context, producerID int64, parts
 			t.Topic, t.Partitions = topic, partitions[topic]
 			req.Topics = append(req.Topics, t)
 		}
-		for _, shard := range c.client.RequestSharded(ctx, req) {
-			if shard.Err != nil {
-				for _, t := range shard.Req.(*kmsg.DescribeProducersRequest).Topics {
-					for _, p := range t.Partitions {
-						a.failed[TopicPartition{t.Topic, p}] = shard.Err
-					}
-				}
-				continue
-			}
-			for _, t := range shard.Resp.(*kmsg.DescribeProducersResponse).Topics {
+		ask(ctx, c, req, a, func(req *kmsg.DescribeProducersRequest, about func(string, int32)) {
+			for _, t := range req.Topics {
 				for _, p := range t.Partitions {
-					tp := TopicPartition{t.Topic, p.Partition}
-					if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-						a.failed[tp] = err
-						continue
-					}
-					a.got[tp] = producerState(producerID, p.ActiveProducers)
+					about(t.Topic, p)
 				}
 			}
-		}
+		}, func(resp *kmsg.DescribeProducersResponse, says func(string, int32, int16, ProducerState)) {
+			for _, t := range resp.Topics {
+				for _, p := range t.Partitions {
+					says(t.Topic, p.Partition, p.ErrorCode, producerState(producerID, p.ActiveProducers))
+				}
+			}
+		})
 	})
 }
 

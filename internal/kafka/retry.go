@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -80,6 +82,25 @@ func byPartition[T any](ctx context.Context, c *Cluster, op string, limit int, p
 		}
 	}
 	return all.got, partial(op, failed)
+}
+
+// ask sends a request about partitions to their brokers and takes what they answer. partitions
+// names those that a request is about, read what a response says about each: an error code or a value.
+func ask[Req kmsg.Request, Resp kmsg.Response, T any](ctx context.Context, c *Cluster, req Req, a *answers[T], partitions func(req Req, about func(topic string, partition int32)), read func(resp Resp, says func(topic string, partition int32, code int16, value T))) {
+	for _, shard := range c.client.RequestSharded(ctx, req) {
+		if shard.Err != nil {
+			partitions(shard.Req.(Req), func(topic string, partition int32) { a.failed[TopicPartition{topic, partition}] = shard.Err })
+			continue
+		}
+		read(shard.Resp.(Resp), func(topic string, partition int32, code int16, value T) {
+			tp := TopicPartition{topic, partition}
+			if err := kerr.ErrorForCode(code); err != nil {
+				a.failed[tp] = err
+			} else {
+				a.got[tp] = value
+			}
+		})
+	}
 }
 
 // patiently calls fn again while it fails transiently, within the cluster's patience.
