@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ const (
 	Forward = offsets.Forward
 	Back    = offsets.Back
 )
+
+// Shards are some shards of a plan of offsets.
+type Shards = offsets.Shards
 
 // Tries is how often a partition whose error is transient is tried in one
 // round. A further round is another activity, after a durable timer.
@@ -75,7 +79,7 @@ type OffsetPlan struct {
 	Active string `json:"active,omitempty"`
 }
 
-// OffsetsApplied is what became of a shard in one round.
+// OffsetsApplied is what became of shards in one round.
 type OffsetsApplied struct {
 	Changed int64  `json:"changed"`
 	Failed  int64  `json:"failed"`
@@ -83,7 +87,7 @@ type OffsetsApplied struct {
 	First   string `json:"first,omitempty"`
 }
 
-// OffsetsVerified is what reading a shard back gave.
+// OffsetsVerified is what reading shards back gave.
 type OffsetsVerified struct {
 	Checked int64  `json:"checked"`
 	Wrong   int64  `json:"wrong"`
@@ -136,7 +140,7 @@ type Offsets struct{}
 // is for best effort; groups with active members only when refuseActive.
 func (*Offsets) PlanOffsets(ctx context.Context, req OffsetRequest, number int, refuseActive bool) (OffsetPlan, error) {
 	return step(ctx, true, func(ctx context.Context) (OffsetPlan, error) {
-		cluster, repo, done, err := openOffsets(ctx, req.Target, req.Storage, repository.Open)
+		cluster, repo, done, err := open(ctx, req.Target, req.Storage, repository.Open)
 		if err != nil {
 			return OffsetPlan{}, err
 		}
@@ -222,7 +226,7 @@ func place(offset int64) string {
 
 // run opens what an operation on offsets needs, and reads its plan.
 func (r *OffsetRequest) run(ctx context.Context, plan OffsetPlan) (*offsets.Run, func(), error) {
-	cluster, repo, done, err := openOffsets(ctx, r.Target, r.Storage, repository.Open)
+	cluster, repo, done, err := open(ctx, r.Target, r.Storage, repository.Open)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -305,27 +309,33 @@ func snapshotReport(s *offsets.Snapshot) SnapshotReport {
 		Partitions: s.Partitions, Description: s.Description, Warnings: s.Warnings}
 }
 
-// ApplyOffsets makes the changes of a shard, or puts back what was there.
-func (*Offsets) ApplyOffsets(ctx context.Context, req OffsetRequest, plan OffsetPlan, shard, round int, to offsets.Direction) (OffsetsApplied, error) {
+// ApplyOffsets makes the changes of shards, or puts back what was there.
+func (*Offsets) ApplyOffsets(ctx context.Context, req OffsetRequest, plan OffsetPlan, shards Shards, round int, to offsets.Direction) (OffsetsApplied, error) {
 	ctx, cancel := draining(ctx)
 	defer cancel()
 	report, stop := beating(ctx)
 	defer stop()
-	did, err := func() (OffsetsApplied, error) {
+	did, err := func() (did OffsetsApplied, err error) {
 		run, done, err := req.run(ctx, plan)
 		if err != nil {
-			return OffsetsApplied{}, err
+			return did, err
 		}
 		defer done()
 		var sum counter
-		o, err := run.Apply(ctx, shard, round, to, offsets.Applier{
+		outcomes, err := run.Apply(ctx, shards, round, to, offsets.Applier{
 			Cluster: run.Cluster, Concurrent: req.MaxConcurrent, Tries: Tries,
 			Report: func(n int) { report(Watermark{Done: Amount{Partitions: sum.add(n)}}) },
 		})
 		if err != nil {
-			return OffsetsApplied{}, err
+			return did, err
 		}
-		return OffsetsApplied{o.Changed, int64(len(o.Failed)), int64(len(o.Open)), first(o.Failed, o.Open)}, nil
+		for _, o := range outcomes {
+			if o != nil {
+				did.Changed, did.Failed, did.Open = did.Changed+o.Changed, did.Failed+int64(len(o.Failed)), did.Open+int64(len(o.Open))
+				did.First = cmp.Or(did.First, first(o.Failed, o.Open))
+			}
+		}
+		return did, nil
 	}()
 	return did, classify(ctx, err, false)
 }
@@ -341,15 +351,15 @@ func first(lists ...[]offsets.Failure) string {
 	return ""
 }
 
-// VerifyOffsets reads a shard back.
-func (*Offsets) VerifyOffsets(ctx context.Context, req OffsetRequest, plan OffsetPlan, shard int, to offsets.Direction) (OffsetsVerified, error) {
+// VerifyOffsets reads shards back.
+func (*Offsets) VerifyOffsets(ctx context.Context, req OffsetRequest, plan OffsetPlan, shards Shards, to offsets.Direction) (OffsetsVerified, error) {
 	return step(ctx, false, func(ctx context.Context) (OffsetsVerified, error) {
 		run, done, err := req.run(ctx, plan)
 		if err != nil {
 			return OffsetsVerified{}, err
 		}
 		defer done()
-		checked, wrong, err := run.Verify(ctx, shard, to)
+		checked, wrong, err := run.Verify(ctx, shards, to)
 		return OffsetsVerified{checked, int64(len(wrong)), first(wrong)}, err
 	})
 }
@@ -373,7 +383,7 @@ func (*Offsets) ReportOffsets(ctx context.Context, req OffsetRequest, plan Offse
 // TakeSnapshot takes a snapshot of the offsets of groups.
 func (*Offsets) TakeSnapshot(ctx context.Context, req SnapshotRequest, at time.Time) (SnapshotReport, error) {
 	return step(ctx, true, func(ctx context.Context) (SnapshotReport, error) {
-		cluster, repo, done, err := openOffsets(ctx, req.Target, req.Storage, repository.OpenOrCreate)
+		cluster, repo, done, err := open(ctx, req.Target, req.Storage, repository.OpenOrCreate)
 		if err != nil {
 			return SnapshotReport{}, err
 		}

@@ -9,10 +9,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"gocloud.dev/blob"
-
 	"github.com/kafka-backup/kafka-backup/internal/config"
-	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -78,22 +75,3 @@ func (*Offsets) DeleteSnapshot(ctx context.Context, req DeleteSnapshotRequest) (
 type counter struct{ n atomic.Int64 }
 
 func (c *counter) add(n int) int64 { return c.n.Add(int64(n)) }
-
-// openOffsets is open for setting offsets.
-func openOffsets(ctx context.Context, c config.Cluster, s config.Storage, how func(context.Context, *blob.Bucket) (*repository.Repository, error)) (*kafka.Cluster, *repository.Repository, func(), error) {
-	bucket, err := storage.Open(ctx, s)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	repo, err := how(ctx, bucket)
-	if err != nil {
-		bucket.Close()
-		return nil, nil, nil, err
-	}
-	cluster, err := offsets.Connect(ctx, c)
-	if err != nil {
-		bucket.Close()
-		return nil, nil, nil, err
-	}
-	return cluster, repo, func() { cluster.Close(); bucket.Close() }, nil
-}

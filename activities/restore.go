@@ -308,13 +308,11 @@ func (*Restore) ResetOffsets(ctx context.Context, req RestoreRequest, plan Resto
 		if err != nil {
 			return ResetOffsets{}, err
 		}
-		for shard := range run.Plan.Shards {
-			if _, err := run.Apply(ctx, shard, 0, offsets.Forward, offsets.Applier{Cluster: cluster, Tries: 10}); err != nil {
-				return ResetOffsets{}, err
-			}
-			if _, _, err := run.Verify(ctx, shard, offsets.Forward); err != nil {
-				return ResetOffsets{}, err
-			}
+		if _, err := run.Apply(ctx, run.All(), 0, offsets.Forward, offsets.Applier{Cluster: cluster, Tries: 10}); err != nil {
+			return ResetOffsets{}, err
+		}
+		if _, _, err := run.Verify(ctx, run.All(), offsets.Forward); err != nil {
+			return ResetOffsets{}, err
 		}
 		report, _, err := run.Report(ctx, repository.ObjectRef{Key: snapshot.Plan}, snapshot.Key)
 		if err != nil {
@@ -342,17 +340,15 @@ func (*Restore) RestoreOffsets(ctx context.Context, req RestoreRequest, plan Res
 		if err != nil {
 			return struct{}{}, err
 		}
-		for shard := range run.Plan.Shards {
-			if _, err := run.Apply(ctx, shard, 0, offsets.Back, offsets.Applier{Cluster: cluster, Tries: 20}); err != nil {
-				return struct{}{}, err
-			}
-			_, wrong, err := run.Verify(ctx, shard, offsets.Back)
-			if err != nil {
-				return struct{}{}, err
-			}
-			if n := len(wrong); n > 0 {
-				return struct{}{}, fmt.Errorf("%d committed offsets could not be put back, the first: %s", n, first(wrong))
-			}
+		if _, err := run.Apply(ctx, run.All(), 0, offsets.Back, offsets.Applier{Cluster: cluster, Tries: 20}); err != nil {
+			return struct{}{}, err
+		}
+		_, wrong, err := run.Verify(ctx, run.All(), offsets.Back)
+		if err != nil {
+			return struct{}{}, err
+		}
+		if n := len(wrong); n > 0 {
+			return struct{}{}, fmt.Errorf("%d committed offsets could not be put back, the first: %s", n, first(wrong))
 		}
 		return struct{}{}, nil
 	})

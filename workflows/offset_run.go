@@ -149,15 +149,26 @@ func (r *offsetRun) carryOut(ctx workflow.Context) (snapshot activities.Snapshot
 	return snapshot, nil
 }
 
-// offsetWindow is how many shards are in work at the same time. Within one,
-// many requests are in flight.
-const offsetWindow = 4
+// Offsets are set in parts of whole shards of the plan. Within a part all that
+// may be in flight is, across its shards; a part of a few shards, some 200,000
+// committed offsets, is done in a second on an idle cluster.
+const (
+	partShards   = 10
+	offsetWindow = 4 // parts in work at the same time, by as many workers as there are
+)
 
-// window is how many shards are in work: what is in flight in all of them
+func (r *offsetRun) parts() int { return (r.plan.Shards + partShards - 1) / partShards }
+
+// part is which shards a part is, from 0; all parts are about as large.
+func (r *offsetRun) part(n int) activities.Shards {
+	return activities.Shards{From: n * r.plan.Shards / r.parts(), To: (n + 1) * r.plan.Shards / r.parts()}
+}
+
+// window is how many parts are in work: what is in flight in all of them
 // together is what was asked for.
-func (r *offsetRun) window() int { return max(1, min(offsetWindow, r.plan.Shards)) }
+func (r *offsetRun) window() int { return max(1, min(offsetWindow, r.parts())) }
 
-// request is the request with the share of requests in flight that each shard
+// request is the request with the share of requests in flight that each part
 // in work has.
 func (r *offsetRun) request() activities.OffsetRequest {
 	req := r.req
@@ -183,30 +194,30 @@ func pauseBefore(round int) time.Duration {
 	return min(5*time.Second<<min(round-1, 4), time.Minute)
 }
 
-// apply sets the offsets, shard by shard.
+// apply sets the offsets, part by part.
 func (r *offsetRun) apply(ctx workflow.Context) error {
-	return r.eachPart(ctx, r.plan.Shards, r.window(), func(ctx workflow.Context, shard int) workflow.Future {
-		return r.shard(ctx, shard, activities.Forward, r.rounds(), !r.req.Offsets.BestEffort)
+	return r.eachPart(ctx, r.parts(), r.window(), func(ctx workflow.Context, part int) workflow.Future {
+		return r.applyPart(ctx, part, activities.Forward, r.rounds(), !r.req.Offsets.BestEffort)
 	})
 }
 
-// shard makes the changes of one shard: once, and then in further rounds those
+// applyPart makes the changes of one part: once, and then in further rounds those
 // whose error was transient. strict: a change that cannot be made is an error.
-func (r *offsetRun) shard(ctx workflow.Context, shard int, to activities.Direction, rounds int, strict bool) workflow.Future {
+func (r *offsetRun) applyPart(ctx workflow.Context, part int, to activities.Direction, rounds int, strict bool) workflow.Future {
 	f, set := workflow.NewFuture(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		var a *activities.Offsets
 		var did activities.Amount
 		for round := 0; ; round++ {
 			var got activities.OffsetsApplied
-			summary := fmt.Sprintf("set offsets, shard %d of %d", shard+1, r.plan.Shards)
+			summary := fmt.Sprintf("set offsets, part %d of %d", part+1, r.parts())
 			if to == activities.Back {
-				summary = fmt.Sprintf("put offsets back, shard %d of %d", shard+1, r.plan.Shards)
+				summary = fmt.Sprintf("put offsets back, part %d of %d", part+1, r.parts())
 			}
 			if round > 0 {
 				summary += fmt.Sprintf(", round %d", round+1)
 			}
-			if err := workflow.ExecuteActivity(steps(ctx, summary), a.ApplyOffsets, r.request(), r.plan, shard, round, to).Get(ctx, &got); err != nil {
+			if err := workflow.ExecuteActivity(steps(ctx, summary), a.ApplyOffsets, r.request(), r.plan, r.part(part), round, to).Get(ctx, &got); err != nil {
 				set.SetError(err)
 				return
 			}
@@ -232,18 +243,18 @@ func (r *offsetRun) shard(ctx workflow.Context, shard int, to activities.Directi
 
 // verify reads all offsets back that were set.
 func (r *offsetRun) verify(ctx workflow.Context) error {
-	return r.eachPart(ctx, r.plan.Shards, r.window(), func(ctx workflow.Context, shard int) workflow.Future {
-		return r.verifyShard(ctx, shard, activities.Forward, !r.req.Offsets.BestEffort)
+	return r.eachPart(ctx, r.parts(), r.window(), func(ctx workflow.Context, part int) workflow.Future {
+		return r.verifyPart(ctx, part, activities.Forward, !r.req.Offsets.BestEffort)
 	})
 }
 
-func (r *offsetRun) verifyShard(ctx workflow.Context, shard int, to activities.Direction, strict bool) workflow.Future {
+func (r *offsetRun) verifyPart(ctx workflow.Context, part int, to activities.Direction, strict bool) workflow.Future {
 	f, set := workflow.NewFuture(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		var a *activities.Offsets
 		var got activities.OffsetsVerified
-		summary := fmt.Sprintf("read offsets back, shard %d of %d", shard+1, r.plan.Shards)
-		err := workflow.ExecuteActivity(steps(ctx, summary), a.VerifyOffsets, r.req, r.plan, shard, to).Get(ctx, &got)
+		summary := fmt.Sprintf("read offsets back, part %d of %d", part+1, r.parts())
+		err := workflow.ExecuteActivity(steps(ctx, summary), a.VerifyOffsets, r.req, r.plan, r.part(part), to).Get(ctx, &got)
 		if err == nil && strict && got.Wrong > 0 {
 			err = temporal.NewNonRetryableApplicationError(fmt.Sprintf("%d committed offsets read back differently: %s", got.Wrong, got.First), activities.NotSet, nil)
 		}
@@ -263,12 +274,12 @@ func (r *offsetRun) putBack(ctx workflow.Context, snapshot activities.SnapshotRe
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	r.enter(ctx, Undoing)
 	var bad []string
-	for shard := range r.plan.Shards {
-		if err := r.shard(ctx, shard, activities.Back, undoRounds, false).Get(ctx, nil); err != nil {
+	for part := range r.parts() {
+		if err := r.applyPart(ctx, part, activities.Back, undoRounds, false).Get(ctx, nil); err != nil {
 			bad = append(bad, message(err))
 			continue
 		}
-		if err := r.verifyShard(ctx, shard, activities.Back, true).Get(ctx, nil); err != nil {
+		if err := r.verifyPart(ctx, part, activities.Back, true).Get(ctx, nil); err != nil {
 			bad = append(bad, message(err))
 		}
 	}

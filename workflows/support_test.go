@@ -136,7 +136,7 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	})
 
 	act("PlanOffsets", func(ctx context.Context, _ activities.OffsetRequest, number int, _ bool) (activities.OffsetPlan, error) {
-		p := activities.OffsetPlan{Name: "plan", Shards: 2, Totals: offsets.Totals{Groups: 2, Set: 6}}
+		p := activities.OffsetPlan{Name: "plan", Shards: 12 /* two parts of six */, Totals: offsets.Totals{Groups: 2, Set: 6}}
 		p.Proposal = activities.Proposal{Key: fmt.Sprintf("plan-%d", number), Digest: digestA, Summary: "set 6 offsets"}
 		return p, w.do(ctx, "PlanOffsets")
 	})
@@ -146,14 +146,11 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("SnapshotPlanned", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, _ time.Time) (activities.SnapshotReport, error) {
 		return activities.SnapshotReport{ID: "snapshot-1"}, w.do(ctx, "SnapshotPlanned")
 	})
-	act("ApplyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shard, _ int, to offsets.Direction) (activities.OffsetsApplied, error) {
-		return activities.OffsetsApplied{Changed: 3}, w.do(ctx, fmt.Sprintf("ApplyOffsets %v %d", to, shard))
+	act("ApplyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, _ int, to offsets.Direction) (activities.OffsetsApplied, error) {
+		return activities.OffsetsApplied{Changed: 3}, w.do(ctx, fmt.Sprintf("ApplyOffsets %v %d", to, shards.From/6))
 	})
-	act("VerifyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shard int, to offsets.Direction) (activities.OffsetsVerified, error) {
-		return activities.OffsetsVerified{Checked: 3}, w.do(ctx, fmt.Sprintf("VerifyOffsets %v %d", to, shard))
-	})
-	act("LeftBehind", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shard int) (string, error) {
-		return "", w.do(ctx, fmt.Sprintf("LeftBehind %d", shard))
+	act("VerifyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, to offsets.Direction) (activities.OffsetsVerified, error) {
+		return activities.OffsetsVerified{Checked: 3}, w.do(ctx, fmt.Sprintf("VerifyOffsets %v %d", to, shards.From/6))
 	})
 	act("ReportOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, _ string) (activities.OffsetReport, error) {
 		return activities.OffsetReport{Key: "report"}, w.do(ctx, "ReportOffsets")

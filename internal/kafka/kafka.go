@@ -41,6 +41,7 @@ type Cluster struct {
 	sasl     bool            // connections authenticate
 	// principal is who the brokers take us for; empty: not known.
 	principal string
+	commits   commits
 }
 
 // defaultPatience outlasts the restart of a broker and the election of its successors.
@@ -110,7 +111,10 @@ func (c *Cluster) Client() *kgo.Client { return c.client }
 func (c *Cluster) Admin() *kadm.Client { return c.admin }
 
 // Close ends all connections. Requests under way fail.
-func (c *Cluster) Close() { c.client.Close() }
+func (c *Cluster) Close() {
+	c.commits.close()
+	c.client.Close()
+}
 
 // Supports reports whether the brokers know a request at a version (kmsg's keys).
 // It is what they said when the connection was made.

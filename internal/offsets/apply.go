@@ -11,11 +11,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 )
 
@@ -46,18 +43,6 @@ type Failure struct {
 
 func failure(group string, c Change, err error) Failure {
 	return Failure{Group: group, Change: c, Code: Code(err), Error: err.Error()}
-}
-
-// Connect connects to a cluster whose offsets are to be set. The client tries
-// no commit again by itself: it would try the whole request for the sake of one
-// partition, and hide that it does.
-func Connect(ctx context.Context, cfg config.Cluster) (*kafka.Cluster, error) {
-	return kafka.Connect(ctx, cfg, kgo.RetryTimeoutFn(func(key int16) time.Duration {
-		if key == kmsg.OffsetCommit.Int16() || key == kmsg.OffsetDelete.Int16() {
-			return time.Nanosecond
-		}
-		return 30 * time.Second
-	}))
 }
 
 // Applier makes changes: many partitions of a group in a request, several
@@ -98,27 +83,52 @@ type Outcome struct {
 // Apply makes changes. What could not be made is in the outcome; the error is
 // only ctx's.
 func (a *Applier) Apply(ctx context.Context, groups []GroupChanges) (*Outcome, error) {
-	run := &applying{Applier: a, slots: semaphore.NewWeighted(int64(cmp.Or(a.Concurrent, 100))), latency: newHistogram(), outcome: Outcome{Began: time.Now().UTC()}}
-	var wg sync.WaitGroup
+	return a.begin(ctx, a.slots(), groups).outcome(ctx)
+}
+
+// slots are the requests that may be in flight.
+func (a *Applier) slots() *semaphore.Weighted {
+	return semaphore.NewWeighted(int64(cmp.Or(a.Concurrent, 100)))
+}
+
+// begin makes changes, and returns when all of them are in flight or done.
+func (a *Applier) begin(ctx context.Context, slots *semaphore.Weighted, groups []GroupChanges) *applying {
+	run := &applying{Applier: a, latency: newHistogram(), made: Outcome{Began: time.Now().UTC()}}
 	for i := range groups {
 		for changes := range slices.Chunk(groups[i].Changes, maxCommit) {
-			if run.slots.Acquire(ctx, 1) != nil {
-				break
+			if slots.Acquire(ctx, 1) != nil {
+				return run
 			}
-			wg.Go(func() {
-				defer run.slots.Release(1)
+			run.wg.Go(func() {
+				defer slots.Release(1)
 				run.send(ctx, groups[i].Group, changes, 1, 50*time.Millisecond)
 			})
 		}
 	}
-	wg.Wait()
+	return run
+}
+
+// applying is changes in flight.
+type applying struct {
+	*Applier
+	wg       sync.WaitGroup
+	requests atomic.Int64
+
+	mu      sync.Mutex
+	latency *hdrhistogram.Histogram
+	made    Outcome
+}
+
+// outcome waits until all changes are made. The error is only ctx's.
+func (a *applying) outcome(ctx context.Context) (*Outcome, error) {
+	a.wg.Wait()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	o := &run.outcome
-	o.Requests, o.Ended = run.requests.Load(), time.Now().UTC()
+	o := &a.made
+	o.Requests, o.Ended = a.requests.Load(), time.Now().UTC()
 	if o.Changed > 0 {
-		encoded, err := run.latency.EncodeV2()
+		encoded, err := a.latency.EncodeV2()
 		if err != nil {
 			return nil, err
 		}
@@ -133,17 +143,6 @@ func sortFailures(f []Failure) {
 	slices.SortFunc(f, func(a, b Failure) int {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
-}
-
-// applying is one call of Apply.
-type applying struct {
-	*Applier
-	slots    *semaphore.Weighted
-	requests atomic.Int64
-
-	mu      sync.Mutex
-	latency *hdrhistogram.Histogram
-	outcome Outcome
 }
 
 // send makes changes of one group, and tries those with transient errors
@@ -161,7 +160,7 @@ func (a *applying) send(ctx context.Context, group string, open []Change, try in
 		began := time.Now()
 		results, err := a.request(ctx, group, open)
 		took := time.Since(began)
-		if tooLarge(err, results) && len(open) > 1 {
+		if len(open) > 1 && (tooLarge(err) || slices.ContainsFunc(results, tooLarge)) {
 			// Halves may pass. They go one after the other: this one holds a slot.
 			a.send(ctx, group, open[:len(open)/2], try, wait)
 			a.send(ctx, group, open[len(open)/2:], try, wait)
@@ -173,10 +172,10 @@ func (a *applying) send(ctx context.Context, group string, open []Change, try in
 		changed := 0
 		var again []Change
 		var refused, left []Failure
-		for _, c := range open {
+		for i, c := range open {
 			cause := err
 			if cause == nil {
-				cause = results[kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition}]
+				cause = results[i]
 			}
 			switch {
 			case cause == nil:
@@ -199,11 +198,11 @@ func (a *applying) note(changed int, took time.Duration, refused, left []Failure
 	defer a.mu.Unlock()
 	if changed > 0 {
 		_ = a.latency.RecordValues(min(max(took.Microseconds(), 1), maxLatency), int64(changed)) // within its bounds
-		a.outcome.Changed += int64(changed)
+		a.made.Changed += int64(changed)
 	}
-	a.outcome.Retries += int64(again)
-	a.outcome.Failed = append(a.outcome.Failed, refused...)
-	a.outcome.Open = append(a.outcome.Open, left...)
+	a.made.Retries += int64(again)
+	a.made.Failed = append(a.made.Failed, refused...)
+	a.made.Open = append(a.made.Open, left...)
 	if a.Report != nil && changed > 0 {
 		a.Report(changed)
 	}
@@ -211,56 +210,55 @@ func (a *applying) note(changed int, took time.Duration, refused, left []Failure
 
 // tooLarge tells whether a request failed because it, or what the coordinator
 // makes of it, is too large.
-func tooLarge(err error, results map[kafka.TopicPartition]error) bool {
-	large := func(err error) bool {
-		return errors.Is(err, kerr.InvalidCommitOffsetSize) || errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
-	}
-	if large(err) {
-		return true
-	}
-	for _, err := range results {
-		if large(err) {
-			return true
-		}
-	}
-	return false
+func tooLarge(err error) bool {
+	return errors.Is(err, kerr.InvalidCommitOffsetSize) || errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
 }
 
 // request sends one round: a commit for what is set, a delete for what is
-// removed.
-func (a *applying) request(ctx context.Context, group string, open []Change) (map[kafka.TopicPartition]error, error) {
+// removed. The results are in the order of the changes.
+func (a *applying) request(ctx context.Context, group string, open []Change) ([]error, error) {
 	set := make([]kafka.CommittedOffset, 0, len(open))
 	var remove []kafka.TopicPartition
-	for _, c := range open {
-		if c.Offset < 0 {
+	for i := range open {
+		if c := &open[i]; c.Offset < 0 {
 			remove = append(remove, kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition})
 		} else {
 			set = append(set, kafka.CommittedOffset{Topic: c.Topic, Partition: c.Partition, Offset: c.Offset, LeaderEpoch: c.LeaderEpoch, Metadata: c.Metadata})
 		}
 	}
-	var results map[kafka.TopicPartition]error
-	if len(set) > 0 {
+	commit := func() ([]error, error) {
 		a.requests.Add(1)
-		got, err := a.Cluster.CommitOffsets(ctx, group, set)
-		if len(remove) == 0 || tooLarge(err, got) {
-			return got, err
-		}
-		if results = got; err != nil {
-			results = make(map[kafka.TopicPartition]error, len(open))
-			for _, o := range set {
-				results[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = err
-			}
-		}
-	} else {
-		results = make(map[kafka.TopicPartition]error, len(remove))
+		return a.Cluster.CommitOffsets(ctx, group, set)
 	}
-	a.requests.Add(1)
-	got, err := a.Cluster.DeleteOffsets(ctx, group, remove)
-	if errors.Is(err, kerr.GroupIDNotFound) {
-		err = nil // no group, no offset
+	remover := func() ([]error, error) {
+		a.requests.Add(1)
+		results, err := a.Cluster.DeleteOffsets(ctx, group, remove)
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			return make([]error, len(remove)), nil // no group, no offset
+		}
+		return results, err
 	}
-	for _, tp := range remove {
-		results[tp] = cmp.Or(err, got[tp])
+	switch {
+	case len(remove) == 0:
+		return commit()
+	case len(set) == 0:
+		return remover()
+	}
+	// One may fail and the other not.
+	wasSet, setErr := commit()
+	if tooLarge(setErr) || slices.ContainsFunc(wasSet, tooLarge) {
+		return wasSet, setErr // they are sent again in halves
+	}
+	removed, removeErr := remover()
+	results := make([]error, len(open))
+	for i := range open {
+		from, err := &wasSet, setErr
+		if open[i].Offset < 0 {
+			from, err = &removed, removeErr
+		}
+		if results[i] = err; err == nil {
+			results[i], *from = (*from)[0], (*from)[1:]
+		}
 	}
 	return results, nil
 }

@@ -67,8 +67,8 @@ func lag(at, end int64) int64 {
 	return max(end-at, 0)
 }
 
-// TopicPlan is a topic of a group's plan. In JSON its rows are columns, so
-// that plans of a million rows are read fast.
+// TopicPlan is a topic of a group's plan. In the JSON of a saved plan its rows
+// are columns.
 type TopicPlan struct {
 	Topic   string
 	TopicID string // Kafka's text for the id; empty when the brokers do not tell, or there is no such topic
@@ -209,7 +209,7 @@ func (p *Plan) warn(text string) {
 
 // Shard is a part of a plan: whole groups.
 type Shard struct {
-	Groups []GroupPlan `json:"groups"`
+	Groups []GroupPlan
 }
 
 // Rows counts the rows of a shard.
@@ -251,7 +251,7 @@ func (s *Shard) changes(of func(*Row) Change) []GroupChanges {
 		if g.Blocked != "" {
 			continue
 		}
-		one := GroupChanges{Group: g.Group}
+		one := GroupChanges{Group: g.Group, Changes: make([]Change, 0, g.rows())}
 		for j := range g.Topics {
 			for k := range g.Topics[j].Rows {
 				if r := &g.Topics[j].Rows[k]; r.Action.Changes() {

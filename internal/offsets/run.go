@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -39,33 +42,96 @@ func (r *Run) outcomeKey(d Direction, shard, round int) string {
 	return r.Folder.key("%s/%s-%05d-%02d.json.zst", r.Name, d, shard, round)
 }
 
-// Apply makes the changes of a shard. Round 0 makes all of them; a later one
-// those that the one before left open.
-func (r *Run) Apply(ctx context.Context, shard, round int, d Direction, a Applier) (*Outcome, error) {
-	key := r.outcomeKey(d, shard, round)
-	if o, err := r.outcome(ctx, key); err == nil || !errors.Is(err, repository.ErrNotFound) {
-		return o, err
+// Shards are some shards of a plan: From is the first, To the one after the last.
+type Shards struct {
+	From int `json:"from"`
+	To   int `json:"to"`
+}
+
+// All are all shards of the plan.
+func (r *Run) All() Shards { return Shards{0, len(r.Plan.Shards)} }
+
+// Apply makes the changes of shards, and returns their outcomes in their order,
+// nil for one that has nothing to do in this round. Round 0 makes all changes; a
+// later one those that the one before left open. While the requests of a shard
+// are in flight the next one is read and begun.
+func (r *Run) Apply(ctx context.Context, shards Shards, round int, d Direction, a Applier) ([]*Outcome, error) {
+	type work struct {
+		shard   int
+		changes []GroupChanges
 	}
-	var changes []GroupChanges
-	if round == 0 {
-		s, err := r.Plan.ReadShard(ctx, r.Folder.Repository, shard)
-		if err != nil {
-			return nil, err
+	outcomes := make([]*Outcome, shards.To-shards.From)
+	slots := a.slots()
+	ready := make(chan work)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(ready)
+		for shard := shards.From; shard < shards.To; shard++ {
+			changes, done, err := r.todo(ctx, shard, round, d)
+			if err != nil {
+				return err
+			}
+			outcomes[shard-shards.From] = done
+			if len(changes) == 0 && (done != nil || round > 0) {
+				continue
+			}
+			a.Cluster.FindCoordinators(ctx, groupsOf(changes))
+			select {
+			case ready <- work{shard, changes}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
-		changes = s.to(d)
-	} else {
-		before, err := r.outcome(ctx, r.outcomeKey(d, shard, round-1))
-		if err != nil {
-			return nil, err
+		return nil
+	})
+	g.Go(func() error {
+		for w := range ready {
+			run := a.begin(ctx, slots, w.changes)
+			g.Go(func() error {
+				o, err := run.outcome(ctx)
+				if err != nil {
+					return err
+				}
+				outcomes[w.shard-shards.From] = o
+				_, err = adopt(ctx, r.Folder.Repository, r.outcomeKey(d, w.shard, round), o)
+				return err
+			})
 		}
-		changes = regroup(before.Open)
-	}
-	o, err := a.Apply(ctx, changes)
+		return nil
+	})
+	return outcomes, g.Wait()
+}
+
+// todo is what a round is to change in a shard, or what became of it if it was
+// carried out before.
+func (r *Run) todo(ctx context.Context, shard, round int, d Direction) ([]GroupChanges, *Outcome, error) {
+	done, err := r.outcomes(ctx, shard, d)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	_, err = adopt(ctx, r.Folder.Repository, key, o)
-	return o, err
+	switch n := len(done); {
+	case n > round:
+		return nil, done[round], nil
+	case n > 0 && len(done[n-1].Open) == 0:
+		return nil, nil, nil
+	case n < round:
+		return nil, nil, fmt.Errorf("shard %d: what became of round %d is not in the repository", shard, n)
+	case n > 0:
+		return regroup(done[n-1].Open), nil, nil
+	}
+	s, err := r.Plan.ReadShard(ctx, r.Folder.Repository, shard)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.to(d), nil, nil
+}
+
+func groupsOf(changes []GroupChanges) []string {
+	names := make([]string, len(changes))
+	for i := range changes {
+		names[i] = changes[i].Group
+	}
+	return names
 }
 
 func (r *Run) outcome(ctx context.Context, key string) (*Outcome, error) {
@@ -125,19 +191,37 @@ type verified struct {
 	Wrong   []Failure `json:"wrong,omitempty"`
 }
 
-// Verify reads the changes of a shard back, and returns how many it checked and
+// Verify reads the changes of shards back, and returns how many it checked and
 // which do not show. Of those forward, it leaves out what failed, which is known
 // not to show. Back it checks all: what could not be put back may never have
 // been set.
-func (r *Run) Verify(ctx context.Context, shard int, d Direction) (checked int64, wrong []Failure, err error) {
-	key := r.Folder.key("%s/%s-%05d-verified.json.zst", r.Name, d, shard)
+func (r *Run) Verify(ctx context.Context, shards Shards, d Direction) (checked int64, wrong []Failure, err error) {
+	all := make([]verified, shards.To-shards.From)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2) // one is read while the other waits for the cluster
+	for i := range all {
+		g.Go(func() (err error) {
+			all[i], err = r.verify(ctx, shards.From+i, d)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return 0, nil, err
+	}
+	for _, v := range all {
+		checked, wrong = checked+v.Checked, append(wrong, v.Wrong...)
+	}
+	return checked, wrong, nil
+}
+
+func (r *Run) verify(ctx context.Context, shard int, d Direction) (v verified, err error) {
 	s, err := r.Plan.ReadShard(ctx, r.Folder.Repository, shard)
 	if err != nil {
-		return 0, nil, err
+		return v, err
 	}
 	done, err := r.outcomes(ctx, shard, d)
 	if err != nil {
-		return 0, nil, err
+		return v, err
 	}
 	type place struct {
 		group, topic string
@@ -149,28 +233,27 @@ func (r *Run) Verify(ctx context.Context, shard int, d Direction) (checked int64
 	}
 	var changes []GroupChanges
 	for _, g := range s.to(d) {
-		kept := g.Changes[:0]
-		for _, c := range g.Changes {
-			if _, failed := left[place{g.Group, c.Topic, c.Partition}]; !failed || d == Back {
-				kept = append(kept, c)
-			}
+		if d == Forward && len(left) > 0 {
+			g.Changes = slices.DeleteFunc(g.Changes, func(c Change) bool {
+				_, failed := left[place{g.Group, c.Topic, c.Partition}]
+				return failed
+			})
 		}
-		if g.Changes = kept; len(kept) > 0 {
+		if len(g.Changes) > 0 {
 			changes = append(changes, g)
-			checked += int64(len(kept))
+			v.Checked += int64(len(g.Changes))
 		}
 	}
-	if wrong, err = Verify(ctx, r.Cluster, changes); err != nil {
-		return 0, nil, err
+	if v.Wrong, err = Verify(ctx, r.Cluster, changes); err != nil {
+		return v, err
 	}
-	for i, w := range wrong {
+	for i, w := range v.Wrong {
 		if f, failed := left[place{w.Group, w.Topic, w.Partition}]; failed {
-			wrong[i] = f // why it could not be put back says more
+			v.Wrong[i] = f // why it could not be put back says more
 		}
 	}
-	v := verified{checked, wrong}
-	_, err = adopt(ctx, r.Folder.Repository, key, &v)
-	return v.Checked, v.Wrong, err
+	_, err = adopt(ctx, r.Folder.Repository, r.Folder.key("%s/%s-%05d-verified.json.zst", r.Name, d, shard), &v)
+	return v, err
 }
 
 // Report is what a run did. The whole of it is in the folder as report.json.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -17,26 +18,34 @@ import (
 // maxShard bounds the size of a decompressed shard.
 const maxShard = 1 << 30
 
+// Both serve any number of goroutines, and are costly to make.
+var (
+	encoder = sync.OnceValues(func() (*zstd.Encoder, error) {
+		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithLowerEncoderMem(true))
+	})
+	decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(maxShard))
+	})
+)
+
 // pack makes an object of v: JSON, compressed with zstd.
 func pack(v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	enc, err := encoder()
 	if err != nil {
 		return nil, err
 	}
-	defer enc.Close()
 	return enc.EncodeAll(data, nil), nil
 }
 
 func unpack(key string, data []byte, v any) error {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxShard))
+	dec, err := decoder()
 	if err != nil {
 		return err
 	}
-	defer dec.Close()
 	raw, err := dec.DecodeAll(data, nil)
 	if err != nil {
 		return &repository.CorruptError{Key: key, Detail: "zstd: " + err.Error()}
@@ -104,7 +113,7 @@ func (f Folder) StorePlan(ctx context.Context, name string, run func(emit func(*
 	}
 	var shards []repository.ObjectRef
 	plan, err := run(func(s *Shard) error {
-		data, err := pack(s)
+		data, err := pack(s.pack())
 		if err != nil {
 			return err
 		}
@@ -134,8 +143,15 @@ func (p *Plan) ReadShard(ctx context.Context, repo *repository.Repository, n int
 	if n < 0 || n >= len(p.Shards) {
 		return nil, fmt.Errorf("the plan has %d shards; there is no number %d", len(p.Shards), n)
 	}
-	s := new(Shard)
-	return s, read(ctx, repo, p.Shards[n], s)
+	packed := new(packedShard)
+	if err := read(ctx, repo, p.Shards[n], packed); err != nil {
+		return nil, err
+	}
+	s, err := packed.unpack()
+	if err != nil {
+		return nil, &repository.CorruptError{Key: p.Shards[n].Key, Detail: err.Error()}
+	}
+	return s, nil
 }
 
 // digest is the beginning of a SHA-256, for names.

@@ -32,7 +32,7 @@ func newBed(t *testing.T, opts ...kfake.Opt) *bed {
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
-	cluster, err := Connect(t.Context(), config.Cluster{BootstrapServers: fake.ListenAddrs()})
+	cluster, err := kafka.Connect(t.Context(), config.Cluster{BootstrapServers: fake.ListenAddrs()})
 	if err != nil {
 		t.Fatal(err)
 	}
