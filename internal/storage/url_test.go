@@ -36,7 +36,7 @@ func TestSegmentsOverURL(t *testing.T) {
 	}
 	tp := repository.TopicPartition{Topic: "t", TopicID: "id"}
 	raw := make([]byte, 6<<20)
-	write := func(sequence int, mark byte, abort bool) error {
+	write := func(sequence int, mark byte, raw []byte, abort bool) error {
 		w, err := r.NewSegment(t.Context(), "b", 0, sequence)
 		if err != nil {
 			return err
@@ -61,17 +61,26 @@ func TestSegmentsOverURL(t *testing.T) {
 		_, err = w.Close([]repository.SegmentPartition{{TopicPartition: tp, NextOffset: 3}})
 		return err
 	}
-	if err := write(0, 0, true); err != nil {
-		t.Fatal(err)
+	for sequence := range 2 {
+		if err := write(sequence, 0, raw, true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.FindSegment(t.Context(), "b", 0, sequence); !errors.Is(err, repository.ErrNotFound) {
+			t.Errorf("an aborted segment is there: %v", err)
+		}
 	}
-	if _, err := r.FindSegment(t.Context(), "b", 0, 0); !errors.Is(err, repository.ErrNotFound) {
-		t.Errorf("an aborted segment is there: %v", err)
+	// One that is small enough to be sent at once takes the place.
+	if err := write(1, 1, raw[:100], false); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.FindSegment(t.Context(), "b", 0, 1); err != nil {
+		t.Error(err)
 	}
 	var winner atomic.Int32
 	var all sync.WaitGroup
 	for i := range 5 {
 		all.Go(func() {
-			err := write(0, byte(i+1), false)
+			err := write(0, byte(i+1), raw, false)
 			if err == nil && !winner.CompareAndSwap(0, int32(i+1)) {
 				t.Errorf("attempts %d and %d won", winner.Load(), i+1)
 			} else if err != nil && !errors.Is(err, repository.ErrExists) {
