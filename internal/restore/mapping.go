@@ -196,7 +196,13 @@ func (t *Translator) Merge(ctx context.Context, topic string, committed []map[in
 			first[g][i] = -1
 		}
 	}
-	walk, err := newBlockWalk(ctx, mg.sources)
+	sources := make([]*source, len(mg.sources))
+	for i, s := range mg.sources {
+		one := *s
+		sources[i] = &one
+	}
+	readTogether(sources)
+	walk, err := newBlockWalk(ctx, sources)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +216,7 @@ func (t *Translator) Merge(ctx context.Context, topic string, committed []map[in
 		if src == nil {
 			break
 		}
-		raw, err := seg.ReadBlock(ctx, *block, &buf)
+		raw, err := src.reader.Read(ctx, seg, *block, &buf)
 		if err != nil {
 			return nil, err
 		}

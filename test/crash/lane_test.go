@@ -31,6 +31,7 @@ type lane struct {
 	workers []*rig.Worker
 	backups int
 	made    string // the newest backup
+	rekey   bool   // the newest restore changes a partition count
 	groups  []string
 }
 
@@ -133,16 +134,21 @@ func (l *lane) backup() *running {
 }
 
 // restore begins a restore of the newest backup under names of its own, which
-// it returns.
+// it returns. Every other time most of the records are placed anew by their
+// keys, in another number of partitions.
 func (l *lane) restore() (*running, map[string]string) {
 	l.t.Helper()
 	mapping := map[string]string{}
 	for _, topic := range l.topics {
 		mapping[topic] = fmt.Sprintf("%s-%s-%s", l.name, l.made, topic)
 	}
+	counts := rig.Document{}
+	if l.rekey = !l.rekey; l.rekey {
+		counts[mapping[l.topics[0]]] = 7
+	}
 	return l.begin(rig.Document{"backup_id": l.made, "target": rig.Document{"bootstrap_servers": l.bed.Bootstrap},
 		"restore": rig.Document{
-			"topic_mapping": mapping, "rate_limit_bytes_per_sec": l.bytes / int64(duration/time.Second),
+			"topic_mapping": mapping, "partition_count": counts, "rate_limit_bytes_per_sec": l.bytes / int64(duration/time.Second),
 			"produce_batch_max_bytes": "16KiB", "part_max_partitions": 8, "max_concurrent_parts": 3,
 		}}, "three-phase-restore"), mapping
 }
