@@ -187,6 +187,7 @@ func TestNotify(t *testing.T) {
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute})
+	env.SetTestTimeout(time.Minute)
 	tries := map[string]int{}
 	var mu sync.Mutex
 	env.RegisterActivityWithOptions(func(_ context.Context, _ activities.NotifyRequest, channel string) error {

@@ -132,6 +132,7 @@ func TestUpsertOnlyWhereStartedWith(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			env := (&testsuite.WorkflowTestSuite{}).NewTestWorkflowEnvironment()
 			env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute}) // however busy the machine is
+			env.SetTestTimeout(time.Minute)
 			if err := env.SetTypedSearchAttributesOnStart(r.Start(Attributes{Kind: "backup", Phase: "plan"})); err != nil {
 				t.Fatal(err)
 			}
