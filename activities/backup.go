@@ -159,8 +159,14 @@ func transferring(ctx context.Context, do func(context.Context, func(Watermark))
 	report, stop := beating(ctx)
 	defer stop()
 	did, err := do(ctx, report)
+	// What was done before it stopped goes with the error.
+	var app *temporal.ApplicationError
 	if err = classify(ctx, err, false); errors.Is(err, context.Canceled) {
-		err = temporal.NewCanceledError(did) // what was done before it stopped
+		err = temporal.NewCanceledError(did)
+	} else if errors.As(err, &app) {
+		err = temporal.NewApplicationErrorWithOptions(app.Message(), app.Type(), temporal.ApplicationErrorOptions{
+			NonRetryable: app.NonRetryable(), Category: app.Category(), Details: []any{did},
+		})
 	}
 	if err == nil {
 		telemetry.Log(ctx).Info("Part done", "records", did.Records, "bytes", did.Bytes, "partitions", did.Partitions)
@@ -185,7 +191,7 @@ func open(ctx context.Context, c config.Cluster, s config.Storage, how func(cont
 	if err != nil {
 		cluster.Close()
 		bucket.Close()
-		return nil, nil, nil, err
+		return nil, nil, nil, fmt.Errorf("%s: %w", storage.Describe(s), err)
 	}
 	return cluster, repo, func() { cluster.Close(); bucket.Close() }, nil
 }

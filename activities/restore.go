@@ -102,6 +102,12 @@ type RestoredRecords struct {
 // ReleasedTargets says what putting the topic configurations back brings.
 type ReleasedTargets struct {
 	Warnings []string `json:"warnings,omitempty"`
+	// Created is how many topics that a failed restore created are there still,
+	// Deleted how many of them were deleted, as was configured.
+	Created int `json:"created,omitempty"`
+	Deleted int `json:"deleted,omitempty"`
+	// Kept are those that were not, and why.
+	Kept []string `json:"kept,omitempty"`
 }
 
 // OffsetSnapshot names a snapshot of the groups' offsets in the repository.
@@ -259,22 +265,28 @@ func (*Restore) ReleaseTargets(ctx context.Context, req RestoreRequest, plan Res
 	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (ReleasedTargets, error) {
 		// First put back, then delete: of the topics some may have been there before.
 		warnings, err := restore.Release(ctx, cluster, repo, p)
-		if failed && req.Options.DeleteCreatedTopics {
-			n, kept, derr := restore.DeleteCreated(ctx, cluster, repo, p)
-			err = errors.Join(err, derr)
-			var done []string
-			if derr == nil && n > 0 {
-				done = append(done, fmt.Sprintf("deleted %d topics that this restore had created", n))
-			}
-			for _, k := range kept {
-				done = append(done, k.String())
-			}
-			if n > 0 && len(kept) == 0 {
-				warnings = nil // they were about topics that are no more
-			}
-			warnings = append(done, warnings...)
+		released := ReleasedTargets{Warnings: warnings[:min(len(warnings), maxWarnings)]}
+		if !failed {
+			return released, err
 		}
-		return ReleasedTargets{Warnings: warnings[:min(len(warnings), maxWarnings)]}, err
+		if !req.Options.DeleteCreatedTopics {
+			created, cerr := restore.Created(ctx, cluster, repo, p)
+			if released.Created = len(created); len(created) > 0 && err != nil {
+				err = fmt.Errorf("%w (%s that this restore created stay as they are)", err, render.Number(len(created), "topic"))
+			}
+			return released, errors.Join(err, cerr)
+		}
+		n, kept, derr := restore.DeleteCreated(ctx, cluster, repo, p)
+		if derr == nil {
+			released.Deleted = n
+		}
+		if n > 0 && len(kept) == 0 {
+			released.Warnings = nil // they were about topics that are no more
+		}
+		for _, k := range kept[:min(len(kept), maxWarnings)] {
+			released.Kept = append(released.Kept, k.String())
+		}
+		return released, errors.Join(err, derr)
 	})
 }
 

@@ -90,8 +90,8 @@ func (o *operation) drainParts(ctx workflow.Context, todo []int, window int, pol
 	return append(left, todo...), ctx.Err()
 }
 
-// stoppedAt notes what a part that was stopped had done, by its own account. A
-// part never has less than it had before.
+// stoppedAt notes what a part that was stopped, or failed, had done by its own
+// account. A part never has less than it had before.
 func (o *operation) stoppedAt(part int, err error) {
 	var did activities.Amount
 	if partly(err, &did) && did.Records >= o.stopped[part].Records {
@@ -99,11 +99,16 @@ func (o *operation) stoppedAt(part int, err error) {
 	}
 }
 
-// partly reads what an activity that was stopped says that it has done.
+// partly reads what an activity that was stopped, or failed, says that it has
+// done.
 func partly(err error, into ...any) bool {
 	var of *temporal.ActivityError
-	var c *temporal.CanceledError
-	return errors.As(err, &of) && errors.As(err, &c) && c.HasDetails() && c.Details(into...) == nil
+	var account interface {
+		error
+		HasDetails() bool
+		Details(...any) error
+	}
+	return errors.As(err, &of) && errors.As(of.Unwrap(), &account) && account.HasDetails() && account.Details(into...) == nil
 }
 
 // polls reads the progress of running parts from time to time. The pauses

@@ -106,6 +106,7 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activi
 func (o *operation) restoreRecords(ctx workflow.Context, req activities.RestoreRequest, plan activities.RestorePlan) (data activities.RestoredRecords, err error) {
 	var a *activities.Restore
 	var targets activities.RestoreTargets
+	sent := false // records, but not all
 	defer func() {
 		// However it ends, and also when it was cancelled: nothing stays held off.
 		var released activities.ReleasedTargets
@@ -116,6 +117,18 @@ func (o *operation) restoreRecords(ctx workflow.Context, req activities.RestoreR
 		data.Warnings = append(data.Warnings, released.Warnings...)
 		if err == nil {
 			return
+		}
+		if released.Created > 0 {
+			o.did("%d topics were created", released.Created)
+		}
+		if released.Deleted > 0 {
+			o.undid("the %d topics that this restore had created are deleted, with what was in them", released.Deleted)
+		}
+		for _, k := range released.Kept {
+			o.did("%s", k)
+		}
+		if sent && (released.Deleted == 0 || released.Deleted < plan.Topics) {
+			o.did("%d of at most %d records are restored; the same restore, started again, goes on after them", o.Done.Records, o.Total.Records)
 		}
 		if rerr == nil {
 			o.undid("the topic configurations are as they were")
@@ -134,8 +147,7 @@ func (o *operation) restoreRecords(ctx workflow.Context, req activities.RestoreR
 		return workflow.ExecuteActivity(transfers(ctx, "restore", part, plan.Parts), a.RestorePart, req, plan, part)
 	})
 	if err != nil {
-		o.did("%d topics were created", targets.Created)
-		o.did("%d of at most %d records are restored; the same restore, started again, goes on after them", o.Done.Records, o.Total.Records)
+		sent = true
 		return data, err
 	}
 	if err = o.step(ctx, "check the targets and write the offset mapping", &data, a.MapOffsets, req, plan); err != nil {

@@ -242,11 +242,18 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range found.Warnings {
-		p.warn("%s", w)
+	for i, w := range found.Warnings {
+		if w.Broker < 0 {
+			p.warn("%s", w)
+		} else if i == 0 || found.Warnings[i-1].Broker < 0 {
+			p.warn("how large partitions are is guessed, for progress and for cutting the work into parts: %s", w)
+		}
 	}
 	if len(found.Topics) == 0 {
 		return nil, &NoTopicsError{Filter: p.req.Topics}
+	}
+	if err := p.check(ctx, found.Topics, groups); err != nil {
+		return nil, err
 	}
 	before, err := p.earlier(ctx, found.Topics)
 	if err != nil {

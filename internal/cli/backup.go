@@ -53,7 +53,7 @@ func (p *program) backup(c *cli.Context) error {
 	return p.launch(c, operation{
 		requested: req,
 		taskQueue: doc.Temporal.TaskQueue,
-		id:        "backup/" + doc.BackupID + "/" + slug(where),
+		id:        "backup/" + doc.BackupID + "/" + slug(storage.Identity(doc.Storage)),
 		kind:      backupKind,
 		request:   activities.BackupRequest{Requested: req, BackupID: doc.BackupID, Source: doc.Source, Storage: doc.Storage, Options: doc.Backup},
 		summary:   fmt.Sprintf("Back up %s to %s as %s", servers, where, doc.BackupID),

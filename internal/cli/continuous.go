@@ -30,7 +30,7 @@ func (p *program) backupContinuously(c *cli.Context, doc *config.Document) error
 	return p.launch(c, operation{
 		requested: req,
 		taskQueue: doc.Temporal.TaskQueue,
-		id:        "continuous/" + name + "/" + slug(where),
+		id:        "continuous/" + name + "/" + slug(storage.Identity(doc.Storage)),
 		kind:      continuousKind,
 		request: workflows.ContinuousRequest{BackupRequest: activities.BackupRequest{
 			Requested: req, BackupID: doc.BackupID, Source: doc.Source, Storage: doc.Storage, Options: doc.Backup,

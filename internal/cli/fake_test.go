@@ -10,6 +10,7 @@ import (
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -120,6 +121,20 @@ func (f *fakeService) ExecuteWorkflow(_ context.Context, o client.StartWorkflowO
 
 func (f *fakeService) GetWorkflow(_ context.Context, id, _ string) client.WorkflowRun {
 	return fakeRun{f: f, id: id}
+}
+
+// fakeHistory is the first event of a workflow with this request.
+type fakeHistory struct{ request any }
+
+func (h fakeHistory) HasNext() bool { return true }
+func (h fakeHistory) Next() (*historypb.HistoryEvent, error) {
+	input, err := converter.GetDefaultDataConverter().ToPayloads(h.request)
+	return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{
+		WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{Input: input}}}, err
+}
+
+func (f *fakeService) GetWorkflowHistory(context.Context, string, string, bool, enumspb.HistoryEventFilterType) client.HistoryEventIterator {
+	return fakeHistory{f.request}
 }
 
 type fakeValue struct{ p *commonpb.Payload }

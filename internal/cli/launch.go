@@ -1,17 +1,22 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
+	"reflect"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/render"
@@ -102,7 +107,7 @@ func (p *program) launch(c *cli.Context, o operation) error {
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &running) {
 		event = "attached"
-		run, err = conn.GetWorkflow(ctx, o.id, running.RunId), nil
+		run, err = conn.GetWorkflow(ctx, o.id, running.RunId), sameAsked(ctx, conn, running.RunId, o)
 	}
 	if err != nil {
 		return err
@@ -120,6 +125,53 @@ func (p *program) launch(c *cli.Context, o operation) error {
 		return nil
 	}
 	return p.finish(ctx, f, run, o.kind, format)
+}
+
+// sameAsked makes sure that an operation that is running already is what this
+// command asks for, whoever asks.
+func sameAsked(ctx context.Context, conn *connection, run string, o operation) error {
+	want := asked(o.request)
+	if want == nil {
+		return nil
+	}
+	history := conn.GetWorkflowHistory(ctx, o.id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	event, err := history.Next()
+	if err != nil {
+		return err
+	}
+	begun := reflect.New(reflect.TypeOf(o.request))
+	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), begun.Interface()); err != nil {
+		return err
+	}
+	have, err := json.Marshal(asked(begun.Elem().Interface()))
+	if err != nil {
+		return err
+	}
+	mine, err := json.Marshal(want)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(have, mine) {
+		return nil
+	}
+	return fmt.Errorf("%s is running already, and was asked for with other settings (`kafka-backup watch %[2]s` follows it, `kafka-backup cancel %[2]s` ends it)", o.id, quote(o.id))
+}
+
+// asked is what a request asks for, whoever does; nil where that is all in the
+// workflow id.
+func asked(request any) any {
+	switch r := request.(type) {
+	case activities.BackupRequest:
+		r.Requested = activities.Requested{}
+		return r
+	case activities.RestoreRequest:
+		r.Requested = activities.Requested{}
+		return r
+	case workflows.ContinuousRequest: // what later runs carry on is not asked for
+		r.BackupRequest.Requested = activities.Requested{}
+		return r.BackupRequest
+	}
+	return nil
 }
 
 // finish follows an operation to its end and writes its report.

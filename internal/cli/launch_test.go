@@ -114,9 +114,18 @@ func TestSameOperationHasSameID(t *testing.T) {
 
 func TestAttachesToARunningOperation(t *testing.T) {
 	f := newFakeService().ended(testReport, nil)
+	config := write(t, backupConfig)
+	if r := runProgram(t, f.install, "backup", "--config", config, "--by", "ann"); r.code != ExitDone {
+		t.Fatalf("code %d, %q, %q", r.code, r.err, r.out)
+	}
 	f.running = true
-	r := runProgram(t, f.install, "backup", "--config", write(t, backupConfig))
+	r := runProgram(t, f.install, "backup", "--config", config, "--by", "ben")
 	if r.code != ExitDone || !strings.HasPrefix(r.err, "Already running, following workflow backup/nightly/") || !strings.Contains(r.out, "Backup: nightly") {
+		t.Errorf("code %d, %q, %q", r.code, r.err, r.out)
+	}
+	// Another cluster's backup of the same name is not this one.
+	r = runProgram(t, f.install, "backup", "--config", config, "--bootstrap-servers", "elsewhere:9092")
+	if r.code != ExitFailed || r.out != "" || !strings.Contains(r.err, "is running already, and was asked for with other settings") {
 		t.Errorf("code %d, %q, %q", r.code, r.err, r.out)
 	}
 }

@@ -271,7 +271,7 @@ func offsetID(kind string, r activities.OffsetRequest) (string, error) {
 		what = "explicit"
 	}
 	servers := slices.Sorted(slices.Values(r.Target.BootstrapServers))
-	return fmt.Sprintf("%s/%s/%s/%s", kind, what, slug(strings.Join(servers, ",")), digest(storage.Describe(r.Storage)+"\n"+string(data))), nil
+	return fmt.Sprintf("%s/%s/%s/%s", kind, what, slug(strings.Join(servers, ",")), digest(storage.Identity(r.Storage)+"\n"+string(data))), nil
 }
 
 func (p *program) offsetResetBulkCommand() *cli.Command {

@@ -135,7 +135,7 @@ func (p *program) deleteSnapshot(c *cli.Context) error {
 	req := activities.DeleteSnapshotRequest{Requested: requested(c, doc), Storage: doc.Storage, ID: id}
 	where := storage.Describe(doc.Storage)
 	return p.launch(c, operation{
-		requested: req.Requested, id: "offset-snapshot-delete/" + id + "/" + slug(where), kind: snapshotDeleteKind, request: req,
+		requested: req.Requested, id: "offset-snapshot-delete/" + id + "/" + slug(storage.Identity(doc.Storage)), kind: snapshotDeleteKind, request: req,
 		summary: "Delete " + id, details: markdown("Snapshot", id, "Repository", where, "Requested by", req.Requester),
 		attributes: temporalservice.Attributes{Kind: snapshotDeleteKind.name, Repository: where},
 	})

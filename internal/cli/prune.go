@@ -137,7 +137,7 @@ func (p *program) executePrune(c *cli.Context, doc *config.Document, where confi
 	who := requested(c, doc)
 	return p.launch(c, operation{
 		taskQueue:  doc.Temporal.TaskQueue,
-		id:         "prune/" + slug(place),
+		id:         "prune/" + slug(storage.Identity(where)),
 		kind:       pruneKind,
 		request:    activities.PruneRequest{Requested: who, Storage: where, Retention: doc.Retention},
 		summary:    "Prune " + place,

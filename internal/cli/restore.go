@@ -33,8 +33,8 @@ func (p *program) restore(c *cli.Context, threePhases bool) error {
 	var implied []config.Override
 	if threePhases {
 		implied = []config.Override{
-			{Key: "restore.consumer_group_strategy", Text: "header-based", From: "three-phase-restore"},
-			{Key: "restore.reset_consumer_offsets", Text: "true", From: "three-phase-restore"},
+			{Key: "restore.consumer_group_strategy", Text: "header-based", From: "three-phase-restore", Implied: true},
+			{Key: "restore.reset_consumer_offsets", Text: "true", From: "three-phase-restore", Implied: true},
 		}
 	}
 	doc, err := restoreSettings.load(c, config.ForRestore, implied...)
@@ -95,7 +95,7 @@ func restoreID(r activities.RestoreRequest) (string, error) {
 	}
 	servers := slices.Sorted(slices.Values(r.Target.BootstrapServers))
 	return fmt.Sprintf("restore/%s/%s/%s", r.BackupID, slug(strings.Join(servers, ",")),
-		digest(storage.Describe(r.Storage)+"\n"+string(data))), nil
+		digest(storage.Identity(r.Storage)+"\n"+string(data))), nil
 }
 
 // restoreReport is the report of a restore.

@@ -347,7 +347,7 @@ func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, 
 		return usage("--kind: %q cannot be scheduled; use one of %s", kind, names(scheduledKinds))
 	}
 	req.Place = storage.Describe(doc.Storage)
-	req.PlaceID = slug(req.Place)
+	req.PlaceID = slug(storage.Identity(doc.Storage))
 	return nil
 }
 

@@ -282,8 +282,8 @@ target:
 func TestOverrides(t *testing.T) {
 	file := []byte("storage: {backend: memory}\nsource: {security: {security_protocol: SASL_SSL, sasl_mechanism: PLAIN}}\n")
 	flags := []Override{
-		{"source.bootstrap_servers", "a:1,b:2", "--bootstrap-servers"}, {"source.security.sasl_username", "ann", "--sasl-username"},
-		{"source.security.sasl_password", "${P}", "--sasl-password"}, {"restore.topic_mapping", "a=b, c=d", "--topic-mapping"}, {"restore.time_window_end", "5", "--to"},
+		{Key: "source.bootstrap_servers", Text: "a:1,b:2", From: "--bootstrap-servers"}, {Key: "source.security.sasl_username", Text: "ann", From: "--sasl-username"},
+		{Key: "source.security.sasl_password", Text: "${P}", From: "--sasl-password"}, {Key: "restore.topic_mapping", Text: "a=b, c=d", From: "--topic-mapping"}, {Key: "restore.time_window_end", Text: "5", From: "--to"},
 	}
 	doc, err := Parse(ForBackup, "f.yaml", file, flags...)
 	if err != nil {
@@ -292,7 +292,7 @@ func TestOverrides(t *testing.T) {
 	if len(doc.Source.BootstrapServers) != 2 || doc.Source.Security.SASLUsername != "ann" || doc.Restore.TopicMapping["c"] != "d" || *doc.Restore.TimeWindowEnd != 5 {
 		t.Errorf("%+v", doc)
 	}
-	_, err = Parse(ForBackup, "f.yaml", file, append(flags, Override{"source.security.sasl_mechanism", "PLAN", "--sasl-mechanism"}, Override{"backup_id", "a/b", "--backup-id"})...)
+	_, err = Parse(ForBackup, "f.yaml", file, append(flags, Override{Key: "source.security.sasl_mechanism", Text: "PLAN", From: "--sasl-mechanism"}, Override{Key: "backup_id", Text: "a/b", From: "--backup-id"})...)
 	if err == nil || !strings.Contains(err.Error(), `--sasl-mechanism: source.security.sasl_mechanism: "PLAN" is not possible here`) || !strings.Contains(err.Error(), "--backup-id: backup_id:") {
 		t.Errorf("%v", err)
 	}
@@ -465,4 +465,36 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A command that says itself what is to be done does not overrule what it is told.
+func TestImplied(t *testing.T) {
+	implied := []Override{
+		{Key: "restore.consumer_group_strategy", Text: "header-based", From: "three-phase-restore", Implied: true},
+		{Key: "restore.reset_consumer_offsets", Text: "true", From: "three-phase-restore", Implied: true},
+	}
+	file := "backup_id: b\ntarget: {bootstrap_servers: k:1}\nstorage: {backend: memory}\n"
+	for _, same := range []string{"", "restore:\n  reset_consumer_offsets: true\n", "restore:\n  consumer_groups: [a]\n"} {
+		d, err := Parse(ForRestore, "f.yaml", []byte(file+same), implied...)
+		if err != nil || !d.Restore.ResetConsumerOffsets || d.Restore.ConsumerGroupStrategy != "header-based" {
+			t.Errorf("%q: %v", same, err)
+		}
+	}
+	_, err := Parse(ForRestore, "f.yaml", []byte(file+"restore:\n  reset_consumer_offsets: false\n"), implied...)
+	if err == nil || !strings.Contains(err.Error(), "f.yaml:5:27: restore.reset_consumer_offsets: it says false, and three-phase-restore always does true") {
+		t.Errorf("%v", err)
+	}
+	skip := Override{Key: "restore.consumer_group_strategy", Text: "skip", From: "--consumer-group-strategy"}
+	_, err = Parse(ForRestore, "f.yaml", []byte(file), append([]Override{skip}, implied...)...)
+	if err == nil || !strings.HasPrefix(err.Error(), "--consumer-group-strategy: restore.consumer_group_strategy: it says skip") {
+		t.Errorf("%v", err)
+	}
+}
+
+// What is no YAML has no keys that could be missing.
+func TestUnreadable(t *testing.T) {
+	_, err := Parse(ForBackup, "f.yaml", []byte("mode: backup\nsource:\n\tbootstrap_servers: x\n"))
+	if err == nil || err.Error() != "f.yaml:3:1: this is not YAML: found character that cannot start any token (a tab? YAML is indented with spaces)" {
+		t.Errorf("%v", err)
+	}
 }

@@ -15,7 +15,8 @@ import (
 // decoder puts a YAML tree into the types, noting positions and problems.
 type decoder struct {
 	report
-	lookup func(string) (string, bool)
+	lookup     func(string) (string, bool)
+	unreadable bool // it is not YAML at all
 }
 
 // yamlLine finds the position in a syntax error of the YAML library, which gives it only as text, and not
@@ -46,6 +47,10 @@ func (d *decoder) syntax(err error) {
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 		at.line, _ = strconv.Atoi(m[1])
 		at.column, text = 1, m[2]
+	}
+	d.unreadable = true
+	if strings.Contains(text, "cannot start any token") {
+		text += " (a tab? YAML is indented with spaces)"
 	}
 	d.addAt(at, "", "this is not YAML: %s", text)
 }

@@ -88,6 +88,13 @@ func (r *report) err() error {
 	return &Error{Problems: r.problems}
 }
 
+// given tells whether file or flags give a key a value.
+func (o origin) given(key string) bool {
+	_, inFile := o.at[key]
+	_, byFlag := o.flags[key]
+	return inFile || byFlag
+}
+
 func (o origin) nearest(key string) (position, bool) {
 	for {
 		if at, ok := o.at[key]; ok {

@@ -31,6 +31,9 @@ type Override struct {
 	Key  string // whole key, as in [Keys]
 	Text string // as [Set] takes it
 	From string // where it comes from, for messages: the flag with its dashes
+	// Implied: the command From itself says so. A file or flag that says
+	// otherwise is wrong for the command.
+	Implied bool
 }
 
 // New returns a document with nothing but defaults.
@@ -77,6 +80,12 @@ func Parse(use Use, name string, data []byte, overrides ...Override) (*Document,
 	}
 	dec.document(bytes.NewReader(data), reflect.ValueOf(doc).Elem())
 	for _, o := range overrides {
+		if o.Implied && dec.origin.given(o.Key) {
+			if value := text(doc, o.Key); value != o.Text {
+				dec.add(o.Key, "it says %s, and %s always does %s; remove it, or use another command", value, o.From, o.Text)
+			}
+			continue
+		}
 		dec.origin.flags[o.Key] = o.From
 		if err := Set(doc, o.Key, o.Text); err != nil {
 			dec.problems = append(dec.problems, Problem{File: o.From, Key: o.Key, Message: err.Error()})
@@ -84,6 +93,9 @@ func Parse(use Use, name string, data []byte, overrides ...Override) (*Document,
 	}
 	doc.origin = dec.origin
 	// Values that could not be read are missing now; what follows from that is not worth saying.
+	if dec.unreadable {
+		return nil, dec.err()
+	}
 	broken := map[string]bool{}
 	for _, p := range dec.problems {
 		broken[p.Key] = true
@@ -124,6 +136,20 @@ func Set(section any, key, text string) error {
 		}
 	}
 	return nil
+}
+
+// text is the value of a key that holds a single one.
+func text(section any, key string) string {
+	v := reflect.ValueOf(section).Elem()
+	for _, name := range strings.Split(key, ".") {
+		for _, f := range fieldsOf(v.Type()) {
+			if f.name == name {
+				v = v.Field(f.index)
+				break
+			}
+		}
+	}
+	return fmt.Sprint(v.Interface())
 }
 
 func setText(v reflect.Value, f field, text string) error {

@@ -57,7 +57,7 @@ type Restore struct {
 	// DeleteCreatedTopics applies to topics that this restore created, and to no others.
 	DeleteCreatedTopics bool `json:"delete_created_topics_on_failure,omitempty" doc:"Delete the topics that this restore created when it fails or is cancelled; not those that somebody else has written to."`
 
-	ConsumerGroupStrategy       string   `json:"consumer_group_strategy,omitempty" default:"skip" oneof:"skip|header-based" doc:"skip: leave consumer groups alone. header-based: translate their offsets."`
+	ConsumerGroupStrategy       string   `json:"consumer_group_strategy,omitempty" default:"skip" oneof:"skip|header-based" doc:"skip: leave consumer groups alone. header-based: translate their offsets; needed by reset_consumer_offsets, which sets them. The offset mapping by which offset-reset translates them later is kept in any case."`
 	IncludeOriginalOffsetHeader bool     `json:"include_original_offset_header,omitempty" doc:"Add the headers x-kafka-backup-offset, x-kafka-backup-timestamp and x-kafka-backup-partition to every restored record. Records are then re-encoded, which is slower."`
 	ResetConsumerOffsets        bool     `json:"reset_consumer_offsets,omitempty" doc:"Set the groups' committed offsets on the target as the last phase. Needs consumer_group_strategy: header-based."`
 	ConsumerGroups              []string `json:"consumer_groups,omitempty" doc:"Groups whose offsets are set. Left out: all captured groups."`

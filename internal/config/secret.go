@@ -52,7 +52,7 @@ func (s Secret) Resolve() (string, error) {
 	if err != nil {
 		var unset *unsetError
 		if errors.As(err, &unset) {
-			return "", &SecretError{Reference: "${" + unset.name + "}", Err: err}
+			return "", &SecretError{Reference: "${" + unset.name + "}", Err: fmt.Errorf("environment variable %s is not set", unset.name)}
 		}
 		return "", &SecretError{Reference: "(secret)", Err: errors.New("it is not a well-formed ${NAME} reference")}
 	}

@@ -44,8 +44,9 @@ func (e *Error) about(sep string) string {
 	if e.Broker >= 0 {
 		part("broker %d", e.Broker)
 	}
-	part("%v", e.Err)
-	if e.Message != "" {
+	what := strings.TrimSuffix(e.Err.Error(), ".")
+	part("%s", what)
+	if e.Message != "" && !strings.Contains(what, strings.TrimSuffix(e.Message, ".")) {
 		fmt.Fprintf(&b, " (%s)", e.Message)
 	}
 	return b.String()

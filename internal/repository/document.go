@@ -48,7 +48,11 @@ func Unseal(key string, data []byte, v any) error {
 	body, end := data[:len(data)-digestLength], data[len(data)-digestLength:]
 	digest := Digest(sha256.Sum256(body))
 	if want := digestBefore + digest.String() + digestAfter; string(end) != want {
-		return &CorruptError{Key: key, Detail: "digest of the document", Want: digest.String(), Got: fmt.Sprintf("%q", end)}
+		if !bytes.HasPrefix(end, []byte(digestBefore)) || !bytes.HasSuffix(end, []byte(digestAfter)) {
+			return &CorruptError{Key: key, Detail: "it does not end with its digest; it may be truncated"}
+		}
+		got := end[len(digestBefore) : len(end)-len(digestAfter)]
+		return &CorruptError{Key: key, Detail: "the content does not fit its digest", Want: digest.String(), Got: fmt.Sprintf("%q", got)}
 	}
 	if err := json.Unmarshal(data, v); err != nil {
 		return &CorruptError{Key: key, Detail: "the digest fits but the content does not: " + err.Error()}

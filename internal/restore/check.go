@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"gocloud.dev/blob"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
@@ -62,6 +63,45 @@ func (p *planner) goOn(ctx context.Context, plan *Plan) (bool, error) {
 	}
 }
 
+// checkSegments makes sure that all that is to be read is there, as far as can
+// be told without reading it.
+func (p *planner) checkSegments(ctx context.Context) error {
+	used := map[repository.SegmentRef]bool{}
+	use := func(from *repository.Partition, segments []repository.SegmentRef) {
+		for i := range from.Slices {
+			used[segments[from.Slices[i].Segment]] = true
+		}
+	}
+	for i := range p.line {
+		u := &p.line[i]
+		if u.copy != nil {
+			use(&u.copy.From, u.segments)
+			continue
+		}
+		for j := range u.merge.From {
+			use(&u.merge.From[j], u.segments)
+		}
+	}
+	return p.repo.CheckSegments(ctx, used)
+}
+
+// checkRights makes sure that nothing that is to be done will be refused for
+// want of rights when much has been done already.
+func (p *planner) checkRights(ctx context.Context, plan *Plan) error {
+	operations := []kmsg.ACLOperation{kmsg.ACLOperationDescribe, kmsg.ACLOperationWrite, kmsg.ACLOperationDescribeConfigs, kmsg.ACLOperationAlterConfigs}
+	if p.cluster.Supports(kmsg.DescribeProducers, 0) {
+		operations = append(operations, kmsg.ACLOperationRead)
+	}
+	names := make([]string, len(plan.Topics))
+	for i := range plan.Topics {
+		names[i] = plan.Topics[i].Target
+	}
+	if err := p.cluster.CheckTopicRights(ctx, names, operations...); err != nil {
+		return err
+	}
+	return p.cluster.CheckGroupRights(ctx, plan.Groups, kmsg.ACLOperationDescribe, kmsg.ACLOperationRead)
+}
+
 // checkTargets holds the plan against the target cluster.
 func (p *planner) checkTargets(ctx context.Context, plan *Plan) error {
 	names := make([]string, len(plan.Topics))
@@ -95,6 +135,15 @@ func (p *planner) checkTargets(ctx context.Context, plan *Plan) error {
 	if len(create) > 0 {
 		if err := p.checkCreate(ctx, create); err != nil {
 			return err
+		}
+		if p.options.DeleteCreatedTopics {
+			var names []string
+			for i := range create {
+				names = append(names, create[i].Name)
+			}
+			if err := p.cluster.CheckTopicRights(ctx, names, kmsg.ACLOperationDelete); err != nil {
+				return err
+			}
 		}
 	}
 	if len(look) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -24,13 +25,79 @@ func (k Kept) String() string {
 	return fmt.Sprintf("topic %s, which this restore had created, is kept: %s", k.Topic, k.Why)
 }
 
+// Created lists the topics that this restore created and that are there still:
+// not one that somebody else created since under the same name.
+func Created(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, plan *Plan) ([]string, error) {
+	targets, err := readTargets(ctx, repo, plan)
+	if errors.Is(err, repository.ErrNotFound) {
+		return createdOnly(ctx, cluster, repo, plan)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]string{} // by name
+	for i := range targets.Topics {
+		if t := &targets.Topics[i]; t.Created {
+			ids[t.Name] = t.ID
+		}
+	}
+	there, err := cluster.DescribeTopics(ctx, slices.Sorted(maps.Keys(ids)))
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(there, func(name string, t kafka.Topic) bool { return t.ID.String() != ids[name] })
+	return slices.Sorted(maps.Keys(there)), nil
+}
+
+// createdOnly is Created of a restore that got no further than creating topics:
+// their ids are not recorded. Those that were not there before and that nobody
+// has written to are its own.
+func createdOnly(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, plan *Plan) ([]string, error) {
+	var holds Holds
+	if _, err := repo.ReadDocument(ctx, plan.object(holdsName), &holds); errors.Is(err, repository.ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var names []string
+	for i := range holds.Topics {
+		if h := &holds.Topics[i]; !h.Existed {
+			names = append(names, h.Name)
+		}
+	}
+	there, err := cluster.DescribeTopics(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	var all []kafka.TopicPartition
+	for name, t := range there {
+		for n := range t.Partitions {
+			all = append(all, kafka.TopicPartition{Topic: name, Partition: int32(n)})
+		}
+	}
+	ends, err := cluster.EndOffsets(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	for tp, end := range ends {
+		if end.Offset > 0 {
+			delete(there, tp.Topic)
+		}
+	}
+	return slices.Sorted(maps.Keys(there)), nil
+}
+
 // DeleteCreated deletes the topics that this restore created, and no others.
 // One that somebody else created since under the same name stays, and so does
 // one that holds, in any partition, records that are not this restore's.
 func DeleteCreated(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, plan *Plan) (deleted int, kept []Kept, err error) {
 	targets, err := readTargets(ctx, repo, plan)
 	if errors.Is(err, repository.ErrNotFound) {
-		return 0, nil, nil
+		names, err := createdOnly(ctx, cluster, repo, plan)
+		if err != nil {
+			return 0, nil, err
+		}
+		return len(names), nil, cluster.DeleteTopics(ctx, names)
 	}
 	if err != nil {
 		return 0, nil, err

@@ -82,6 +82,15 @@ type target struct {
 	want  int64 // estimate of its records
 }
 
+// size is about how large some of the target's records are: what earlier
+// attempts sent is known in records only.
+func (t *target) size(records int64) int64 {
+	if t.want == 0 {
+		return 0
+	}
+	return int64(float64(records) / float64(t.want) * float64(t.bytes))
+}
+
 // Fill fills the target partitions of one part, going on where their logs
 // end, and returns what they hold of this restore. When ctx ends it stops at a
 // record boundary.
@@ -125,7 +134,7 @@ func (f *Filler) Fill(ctx context.Context, plan *Plan, part int) (Amount, error)
 		t := &fills[i]
 		ids[i] = t.TopicID
 		result.Partitions = append(result.Partitions, PartitionResult{
-			Topic: t.Topic, Partition: t.Partition, Begin: t.Begin, Records: sent.ranks[i], Bytes: t.bytes,
+			Topic: t.Topic, Partition: t.Partition, Begin: t.Begin, Records: sent.ranks[i], Bytes: t.size(sent.ranks[i]),
 		})
 	}
 	if f.Options.AllowForeignWrites {
@@ -302,10 +311,7 @@ func (t *tally) acked(a transfer.Acked) {
 	t.ranks[a.Index] = a.Rank
 	t.done.Records += a.Rank - before
 	f := &t.fills[a.Index]
-	if f.want > 0 {
-		// What earlier attempts sent is known in records only.
-		t.done.Bytes += int64(float64(a.Rank-before) / float64(f.want) * float64(f.bytes))
-	}
+	t.done.Bytes += f.size(a.Rank - before)
 	if a.Done {
 		t.done.Partitions++
 	}

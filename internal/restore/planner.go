@@ -38,6 +38,18 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	if err != nil {
 		return nil, repository.ObjectRef{}, err
 	}
+	if p.ambiguous {
+		return nil, repository.ObjectRef{}, &PlanError{Problems: p.problems}
+	}
+	if err := p.checkSegments(ctx); err != nil {
+		return nil, repository.ObjectRef{}, err
+	}
+	if err := p.checkRights(ctx, plan); err != nil {
+		if len(p.problems) > 0 {
+			err = &PlanError{Problems: p.problems}
+		}
+		return nil, repository.ObjectRef{}, err
+	}
 	begun, err := p.goOn(ctx, plan)
 	if err == nil && !begun {
 		err = p.checkTargets(ctx, plan)
@@ -77,14 +89,17 @@ func ReadPlan(ctx context.Context, repo *repository.Repository, key string) (*Pl
 }
 
 type planner struct {
-	cluster  *kafka.Cluster
-	repo     *repository.Repository
-	req      Request
-	options  config.Restore
-	line     []unit // all that is to be copied, in topic order
-	lost     bool   // an earlier run began this restore, but its targets are not whole any more
-	problems []Problem
-	warnings []string
+	cluster *kafka.Cluster
+	repo    *repository.Repository
+	req     Request
+	options config.Restore
+	line    []unit // all that is to be copied, in topic order
+	// ambiguous: two topics would go into one, of which the cluster cannot be
+	// asked about sensibly.
+	ambiguous bool
+	lost      bool // an earlier run began this restore, but its targets are not whole any more
+	problems  []Problem
+	warnings  []string
 }
 
 // unit is what a part is made of: a partition to copy, or a topic to merge.
@@ -306,6 +321,29 @@ func (p *planner) checkNames(plan *Plan, counts map[string]int) {
 			p.problem(t.Target, "see restore.topic_mapping", "both %s and %s would be restored into it", other, t.Source)
 		}
 		sources[t.Target] = t.Source
+	}
+	p.ambiguous = len(sources) < len(plan.Topics)
+	targets := slices.Sorted(maps.Keys(sources))
+	p.checkTargetNames("restore.partition_count", slices.Sorted(maps.Keys(p.options.PartitionCount)), targets)
+	p.checkTargetNames("restore.topic_config", slices.Sorted(maps.Keys(p.options.TopicConfig)), targets)
+	for _, pattern := range p.options.Topics.Include {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(counts)), func(topic string) bool { return config.MatchPattern(pattern, topic) }) {
+			p.warn("restore.topics.include: no topic of backup %s matches %q", plan.BackupID, pattern)
+		}
+	}
+}
+
+// checkTargetNames refuses names under a key that are of no target topic, and
+// warns of patterns that match none.
+func (p *planner) checkTargetNames(key string, names, targets []string) {
+	for _, name := range names {
+		switch {
+		case slices.ContainsFunc(targets, func(target string) bool { return config.MatchPattern(name, target) }):
+		case strings.ContainsAny(name, "*?"):
+			p.warn("%s: no target topic matches %q", key, name)
+		default:
+			p.problem(name, "target topics: "+some10(targets), "%s names it, but nothing is restored into it", key)
+		}
 	}
 }
 

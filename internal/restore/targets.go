@@ -166,13 +166,18 @@ func Prepare(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repos
 	if err != nil {
 		return nil, err
 	}
+	// The right to it is not one on the topics: it shows before anything is changed.
+	producer, epoch, err := p.cluster.InitProducerID(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if err := p.create(ctx, holds); err != nil {
 		return nil, err
 	}
 	if err := p.apply(ctx, holds); err != nil {
 		return nil, err
 	}
-	return p.fix(ctx, holds)
+	return p.fix(ctx, holds, producer, epoch)
 }
 
 // RecreatedError says that target topics are not any more those that this
@@ -244,8 +249,8 @@ func (p *preparer) create(ctx context.Context, holds *Holds) error {
 	return err
 }
 
-// fix takes a producer id and records where each partition begins.
-func (p *preparer) fix(ctx context.Context, holds *Holds) (*Targets, error) {
+// fix records where each partition begins and as which producer it is filled.
+func (p *preparer) fix(ctx context.Context, holds *Holds, producer int64, epoch int16) (*Targets, error) {
 	there, err := p.cluster.DescribeTopics(ctx, p.names())
 	if err != nil {
 		return nil, err
@@ -260,7 +265,7 @@ func (p *preparer) fix(ctx context.Context, holds *Holds) (*Targets, error) {
 	if err != nil {
 		return nil, err
 	}
-	targets := &Targets{Format: formatTargets, Version: repository.FormatVersion}
+	targets := &Targets{Format: formatTargets, Version: repository.FormatVersion, ProducerID: producer, ProducerEpoch: epoch}
 	for i := range holds.Topics {
 		h := &holds.Topics[i]
 		k, ok := there[h.Name]
@@ -276,9 +281,6 @@ func (p *preparer) fix(ctx context.Context, holds *Holds) (*Targets, error) {
 			}
 		}
 		targets.Topics = append(targets.Topics, t)
-	}
-	if targets.ProducerID, targets.ProducerEpoch, err = p.cluster.InitProducerID(ctx); err != nil {
-		return nil, err
 	}
 	_, _, err = repository.AdoptDocument(ctx, p.repo, p.plan.object("targets.json"), targets)
 	return targets, err

@@ -42,7 +42,7 @@ var (
 // bucket or wrong credentials are told here and not in the middle of a run. The error is a
 // *storageerr.Error. Close the bucket after use.
 //
-// The folder of a filesystem backend need not exist, the first write makes it; its parent must.
+// The folder of a filesystem backend need not exist: the first write makes it.
 func Open(ctx context.Context, s config.Storage) (*blob.Bucket, error) {
 	where := Describe(s)
 	bucket, prefix, err := open(ctx, s)
@@ -206,6 +206,26 @@ func Describe(s config.Storage) string {
 		return "mem://" + suffix
 	}
 	return s.Backend + "://" + s.Bucket + suffix
+}
+
+// Identity tells storages apart that Describe names alike: a bucket of the same name at another
+// endpoint or in another account. What comes after the name begins with a question mark.
+func Identity(s config.Storage) string {
+	name := Describe(s)
+	if u, err := url.Parse(s.URL); s.URL != "" && err == nil && u.RawQuery != "" {
+		return name + "?" + u.RawQuery
+	}
+	var more []string
+	if s.Endpoint != "" {
+		more = append(more, "endpoint="+strings.TrimSuffix(s.Endpoint, "/"))
+	}
+	if s.AccountName != "" {
+		more = append(more, "account="+s.AccountName)
+	}
+	if len(more) == 0 {
+		return name
+	}
+	return name + "?" + strings.Join(more, "&")
 }
 
 // RemoveAbandoned removes what killed writers left half written in a folder and that has not grown

@@ -22,6 +22,24 @@ import (
 // as s3://bucket?endpoint=http://127.0.0.1:7070&use_path_style=true&region=us-east-1.
 const conformanceURL = "KAFKA_BACKUP_TEST_BUCKET_URL"
 
+func TestIdentity(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range []config.Storage{
+		{Backend: "s3", Bucket: "b", Prefix: "p"}, {Backend: "s3", Bucket: "b", Prefix: "p", Endpoint: "http://a:9000"},
+		{Backend: "s3", Bucket: "b", Prefix: "p", Endpoint: "http://b:9000"}, {Backend: "azure", Container: "c", AccountName: "x"},
+		{Backend: "azure", Container: "c", AccountName: "y"}, {URL: "s3://b/q?endpoint=http://a:9000"}, {URL: "s3://b/q?endpoint=http://b:9000"},
+	} {
+		id := storage.Identity(s)
+		if seen[id] || !strings.HasPrefix(id, storage.Describe(s)) {
+			t.Errorf("%+v has the identity %q", s, id)
+		}
+		seen[id] = true
+	}
+	if a, b := storage.Identity(config.Storage{Backend: "filesystem", Path: "/a"}), storage.Describe(config.Storage{Backend: "filesystem", Path: "/a"}); a != b {
+		t.Errorf("a folder has the identity %q", a)
+	}
+}
+
 func TestConformance(t *testing.T) {
 	t.Run("file", func(t *testing.T) {
 		storagetest.Run(t, func(t *testing.T) *blob.Bucket {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -165,14 +166,17 @@ func TestSameRestoreAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var failed *rig.Outcome
 	damage(t, segment, int(info.Size())*2/3, func() { // in one of the later blocks
-		o := u.with(restoreAgain(c), "three-phase-restore")
-		refused(t, o, 1, "corrupt", filepath.Base(segment))
+		failed = u.with(restoreAgain(c), "three-phase-restore")
+		refused(t, failed, 1, "corrupt", filepath.Base(segment))
 	})
 	part := content(u, c, "again-restored")
-	if n := part.Records(); n == 0 || n >= want.Records() {
+	n := part.Records()
+	if n == 0 || n >= want.Records() {
 		t.Fatalf("%d of %d records arrived before the failure: it was not in the middle", n, want.Records())
 	}
+	refused(t, failed, 1, fmt.Sprintf("done, and stays: %d of at most", n), "done, and stays: 1 topics were created")
 	if got := dynamicConfigs(u, c, "again-restored")["again-restored"]; got != config {
 		t.Errorf("after the failure the topic is configured %q, want %q", got, config)
 	}

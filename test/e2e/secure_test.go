@@ -3,13 +3,17 @@ package e2e
 import (
 	"bytes"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/test/kafkabed"
 	"github.com/kafka-backup/kafka-backup/test/oracle"
 	"github.com/kafka-backup/kafka-backup/test/rig"
@@ -49,6 +53,7 @@ func TestSecuredCluster(t *testing.T) {
 		"sasl_oauthbearer_token_endpoint_url": c.TokenEndpoint(), "sasl_oauthbearer_client_id": "alice", "sasl_oauthbearer_client_secret": "${ALICE_PASSWORD}"}
 
 	for name, cluster := range map[string]rig.Document{
+		"sasl-ssl-scram-256":       at(kafkabed.SASLSSL, password(kafkabed.SASLSSL, "SCRAM-SHA-256")),
 		"sasl-ssl-scram-512":       at(kafkabed.SASLSSL, password(kafkabed.SASLSSL, "SCRAM-SHA-512")),
 		"sasl-ssl-plain":           at(kafkabed.SASLSSL, password(kafkabed.SASLSSL, "PLAIN")),
 		"sasl-plaintext-scram-256": at(kafkabed.SASLPlaintext, password(kafkabed.SASLPlaintext, "SCRAM-SHA-256")),
@@ -58,13 +63,22 @@ func TestSecuredCluster(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := *u
 			u.t = t
-			source := rig.Document{"topics": rig.Document{"include": []string{"secured"}}}
-			for k, v := range cluster {
-				source[k] = v
-			}
-			u.backup(rig.Document{"backup_id": name, "source": source, "backup": rig.Document{"consumer_groups": rig.Document{"include": []string{"secured-group"}}}})
+			// One of the two clusters by the file, the other by flags.
+			byFile := slices.Contains([]string{"mtls", "sasl-ssl-scram-256", "sasl-ssl-plain"}, name)
+			source, backup := rig.Document{"topics": rig.Document{"include": []string{"secured"}}}, []string{"backup", "--output", "json"}
 			mapping := map[string]string{"secured": "safe-" + name}
-			u.restore(rig.Document{"backup_id": name, "target": cluster, "restore": rig.Document{"topic_mapping": mapping, "consumer_groups": []string{"secured-group"}}})
+			d := threePhases(rig.Document{"backup_id": name, "restore": rig.Document{"topic_mapping": mapping, "consumer_groups": []string{"secured-group"}}})
+			restore := []string{"three-phase-restore", "--output", "json"}
+			if byFile {
+				maps.Copy(source, cluster)
+				restore = append(restore, asFlags(cluster)...)
+			} else {
+				backup = append(backup, asFlags(cluster)...)
+				d["target"] = cluster
+			}
+			u.succeed(u.with(rig.Document{"backup_id": name, "source": source, "backup": rig.Document{
+				"consumer_groups": rig.Document{"include": []string{"secured-group"}}}}, backup...), new(activities.BackupReport))
+			u.succeed(u.with(d, restore...), new(activities.RestoreReport))
 			same(&u, want, content(&u, c, "safe-"+name), oracle.Plan{Mapping: mapping}, before, committed(&u, c, "secured-group"))
 		})
 	}
@@ -103,12 +117,41 @@ func TestSecuredCluster(t *testing.T) {
 					"topic_mapping": rig.Document{"secured": "safe-refused"}}}), "three-phase-restore")
 				words := test.words
 				if name == "no rights" {
-					words = []string{"CREATE"}
+					words = []string{"safe-refused", "User:bob lacks DESCRIBE, WRITE, DESCRIBE_CONFIGS, ALTER_CONFIGS, READ"}
 				}
 				refused(t, restore, test.code, words...)
 			})
 		})
 	}
+
+	// With some rights, but not all that are needed, nothing is begun either.
+	rights := func(name string, grant func(), d rig.Document, command, sees string, words ...string) {
+		grant()
+		t.Run(name, func(t *testing.T) {
+			u := *u
+			u.t = t
+			// A broker hears of rights some time after they were granted.
+			u.await("the rights", func() bool {
+				o := u.with(d, command)
+				return strings.Contains(o.Out+o.Err, sees)
+			})
+			unchanged(&u, c, func() { refused(t, u.with(d, command), 1, words...) })
+		})
+	}
+	source := maps.Clone(bob)
+	source["topics"] = rig.Document{"include": []string{"secured"}}
+	rights("to describe", func() {
+		u.allow(c, "User:bob", kadm.NewACLs().Topics("secured").Operations(kadm.OpDescribe))
+	}, rig.Document{"backup_id": "refused", "source": source}, "backup", "READ, DESCRIBE_CONFIGS", "topic secured", "nothing was copied")
+	bobs := threePhases(rig.Document{"backup_id": "mtls", "target": bob, "restore": rig.Document{
+		"topic_mapping": rig.Document{"secured": "bobs-secured"}, "consumer_groups": []string{"secured-group"}}})
+	rights("to create topics", func() {
+		u.allow(c, "User:bob", kadm.NewACLs().Topics("bobs-").ResourcePatternType(kadm.ACLPatternPrefixed).Operations(kadm.OpCreate, kadm.OpDescribe))
+	}, bobs, "three-phase-restore", "WRITE, DESCRIBE_CONFIGS, ALTER_CONFIGS, READ", "topic bobs-secured", "nothing was changed")
+	rights("to fill topics", func() {
+		u.allow(c, "User:bob", kadm.NewACLs().Topics("bobs-").ResourcePatternType(kadm.ACLPatternPrefixed).
+			Operations(kadm.OpWrite, kadm.OpRead, kadm.OpDescribeConfigs, kadm.OpAlterConfigs))
+	}, bobs, "three-phase-restore", "User:bob lacks DESCRIBE, READ", "group secured-group", "nothing was changed")
 
 	// No secret is in the repository, in the workflows' histories, in
 	// configuration files or in logs.
@@ -132,6 +175,18 @@ func TestSecuredCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// asFlags says the same of a cluster as its section in the file.
+func asFlags(cluster rig.Document) (flags []string) {
+	for key, value := range cluster {
+		if key == "security" {
+			flags = append(flags, asFlags(value.(rig.Document))...)
+			continue
+		}
+		flags = append(flags, "--"+strings.ReplaceAll(key, "_", "-"), value.(string))
+	}
+	return flags
 }
 
 // allow gives a principal rights.
