@@ -30,7 +30,8 @@ type shelf struct {
 	holds map[string]*hold // by repository
 }
 
-// place is where an operation is met: in an activity, when it sends a request.
+// place is where an operation is met: in an activity (empty: any), when it
+// sends a request.
 type place struct {
 	activity, method string
 	// key is part of the object's key, and skip how many such requests pass.
@@ -104,6 +105,9 @@ func (s *shelf) pass(r *http.Request) bool {
 
 // busy tells whether the operation is in the activity of a hold.
 func (s *shelf) busy(r *http.Request, h *hold) bool {
+	if h.activity == "" {
+		return true
+	}
 	d, err := s.service.DescribeWorkflowExecution(r.Context(), h.workflow, "")
 	if err != nil {
 		return false
@@ -116,15 +120,12 @@ func (s *shelf) busy(r *http.Request, h *hold) bool {
 	return false
 }
 
-// hold holds the requests of an operation on a repository from a place on, in
-// place of an earlier hold on it, which ends.
+// hold holds the requests of an operation on a repository from a place on. What
+// an earlier hold on it holds is not let go.
 func (s *shelf) hold(repository, workflow string, at place) *hold {
 	h := &hold{place: at, workflow: workflow, met: make(chan struct{}), free: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if before := s.holds[repository]; before != nil {
-		close(before.free)
-	}
 	s.holds[repository] = h
 	return h
 }

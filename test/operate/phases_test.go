@@ -31,23 +31,25 @@ type met struct {
 	*operator
 	*shelf
 	*ground
-	name string // of the repository
-	id   string // of the workflow
+	name     string       // of the repository
+	approval rig.Document // what the configuration says of it; nil: nothing
+	id       string       // of the workflow
 }
 
 // ground is what all of them begin with: three backups of a topic and a snapshot
 // of the groups, which have moved since.
 type ground struct {
 	repository string // a folder
+	topic      string
+	group      string // that is at 7 in the backups
 	snapshot   string
+	// location is how a configuration says where the repository of that name is.
+	location func(name string) rig.Document
 }
 
-// Topic and group that are in the backups.
-const (
-	metTopic   = "met-orders"
-	metRecords = 100 // in each of 4 partitions, for each of 3 backups
-	metGroup   = "met-shop"
-)
+// metRecords is how many records are in each of the topic's 4 partitions, for
+// each of the 3 backups.
+const metRecords = 100
 
 // groups are the consumer groups of one operation.
 func (m *met) groups() []string { return []string{"met-" + m.name + "-a", "met-" + m.name + "-b"} }
@@ -66,7 +68,7 @@ var operations = []struct {
 	{
 		kind: "backup",
 		start: func(m *met) string {
-			return m.begin(rig.Document{"backup_id": m.name, "source": rig.Document{"bootstrap_servers": m.servers(), "topics": rig.Document{"include": []string{metTopic}}}}, "backup")
+			return m.begin(rig.Document{"backup_id": m.name, "source": rig.Document{"bootstrap_servers": m.servers(), "topics": rig.Document{"include": []string{m.topic}}}}, "backup")
 		},
 		places: []place{{activity: "PlanBackup", method: "PUT"}, {activity: "CopyPart", method: "PUT", key: "data/"}, {activity: "CompleteBackup", method: "PUT", key: "manifest"}},
 		completed: func(m *met, _ *rig.Outcome) {
@@ -81,7 +83,7 @@ var operations = []struct {
 		kind: "restore",
 		start: func(m *met) string {
 			return m.begin(rig.Document{"backup_id": "h3", "target": rig.Document{"bootstrap_servers": m.servers()}, "restore": rig.Document{
-				"topic_mapping": rig.Document{metTopic: m.name}, "consumer_groups": []string{metGroup}, "reset_consumer_offsets": true, "consumer_group_strategy": "header-based"}}, "three-phase-restore")
+				"topic_mapping": rig.Document{m.topic: m.name}, "consumer_groups": []string{m.group}, "reset_consumer_offsets": true, "consumer_group_strategy": "header-based"}}, "three-phase-restore")
 		},
 		places: []place{{activity: "PlanRestore", method: "PUT"}, {activity: "PrepareTargets", method: "PUT", key: "targets.json"}, {activity: "RestorePart", method: "GET", key: "data/"},
 			{activity: "MapOffsets", method: "PUT"}, {activity: "SnapshotOffsets", method: "PUT"}, {activity: "ResetOffsets", method: "PUT"}},
@@ -93,10 +95,10 @@ var operations = []struct {
 					m.t.Errorf("partition %d ends at %d", e.Partition, e.Offset)
 				}
 			})
-			m.wantCommitted(metGroup, m.name, 7)
+			m.wantCommitted(m.group, m.name, 7)
 		},
 		stopped: func(m *met, at int, out *rig.Outcome) {
-			m.wantCommitted(metGroup, m.name, -1)
+			m.wantCommitted(m.group, m.name, -1)
 			switch {
 			case at == 0:
 				m.wantCode(out, 1, "nothing was changed")
@@ -145,7 +147,7 @@ var operations = []struct {
 	{kind: "offset-reset", start: func(m *met) string { return m.setOffsets("offset-reset", "execute", "--to-latest") }, places: setting, completed: wereSet, stopped: putBack},
 	{kind: "offset-reset-bulk", start: func(m *met) string { return m.setOffsets("offset-reset-bulk", "--to-latest") }, places: setting, cancelled: []int{2, 3}, completed: wereSet, stopped: putBack},
 	{kind: "offset-rollback", start: func(m *met) string { return m.setOffsets("offset-rollback", "rollback", "--snapshot-id", m.snapshot) }, places: setting, cancelled: []int{0, 2},
-		completed: func(m *met, _ *rig.Outcome) { m.wantCommitted(m.groups()[1], metTopic, 3) }, stopped: putBack},
+		completed: func(m *met, _ *rig.Outcome) { m.wantCommitted(m.groups()[1], m.topic, 3) }, stopped: putBack},
 	{
 		kind: "offset-snapshot",
 		start: func(m *met) string {
@@ -198,7 +200,7 @@ const (
 func wereSet(m *met, out *rig.Outcome) {
 	m.wantCode(out, 0, "Partitions set:   8, of which 8 read back")
 	for _, g := range m.groups() {
-		m.wantCommitted(g, metTopic, 3*metRecords)
+		m.wantCommitted(g, m.topic, 3*metRecords)
 	}
 }
 
@@ -214,7 +216,7 @@ func putBack(m *met, at int, out *rig.Outcome) {
 	}
 	m.wantCode(out, 1, words...)
 	for _, g := range m.groups() {
-		m.wantCommitted(g, metTopic, want)
+		m.wantCommitted(g, m.topic, want)
 	}
 }
 
@@ -223,7 +225,10 @@ func (m *met) servers() string { return bed.Bed(m.t).Bootstrap }
 // file writes a configuration with the repository in it.
 func (m *met) file(d rig.Document) string {
 	m.t.Helper()
-	d["storage"] = m.shelf.storage(m.name)
+	d["storage"] = m.location(m.name)
+	if m.approval != nil {
+		d["approval"] = m.approval
+	}
 	file, err := m.rig.File(d)
 	m.must(err)
 	return file
@@ -243,7 +248,7 @@ func (m *met) begin(d rig.Document, args ...string) string {
 
 func (m *met) setOffsets(args ...string) string {
 	m.t.Helper()
-	return m.begin(rig.Document{"target": rig.Document{"bootstrap_servers": m.servers()}}, append(args, "--groups", strings.Join(m.groups(), ","), "--topics", metTopic)...)
+	return m.begin(rig.Document{"target": rig.Document{"bootstrap_servers": m.servers()}}, append(args, "--groups", strings.Join(m.groups(), ","), "--topics", m.topic)...)
 }
 
 // validate starts a check, as schedules do.
@@ -316,11 +321,11 @@ func (m *met) wantCommitted(group, topic string, want int64) {
 }
 
 // commit commits an offset of all partitions of the topic for groups.
-func (o *operator) commit(at int64, groups ...string) {
+func (o *operator) commit(topic string, at int64, groups ...string) {
 	o.t.Helper()
 	var os kadm.Offsets
 	for p := range int32(4) {
-		os.AddOffset(metTopic, p, at, -1)
+		os.AddOffset(topic, p, at, -1)
 	}
 	errs := make([]error, len(groups))
 	var wg sync.WaitGroup
@@ -339,14 +344,13 @@ func (o *operator) commit(at int64, groups ...string) {
 	o.must(errors.Join(errs...))
 }
 
-// meet prepares what operations are met with.
-func (o *operator) meet(names []string, more ...string) (*ground, *shelf) {
+// ground makes the backups, and commits offsets of the groups of operations with
+// these names, and of more groups.
+func (o *operator) ground(names []string, more ...string) *ground {
 	o.t.Helper()
-	all := &ground{repository: filepath.Join(o.dir, o.queue)}
-	_, err := o.adm.CreateTopic(o.ctx, 4, 1, nil, metTopic)
-	if !errors.Is(err, kerr.TopicAlreadyExists) {
-		o.must(err)
-	}
+	all := &ground{repository: filepath.Join(o.dir, o.queue), topic: "met-" + o.queue, group: "met-" + o.queue + "-shop"}
+	_, err := o.adm.CreateTopic(o.ctx, 4, 1, nil, all.topic)
+	o.must(err)
 	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.RecordPartitioner(kgo.ManualPartitioner())}, o.opts...)...)
 	o.must(err)
 	defer cl.Close()
@@ -356,12 +360,12 @@ func (o *operator) meet(names []string, more ...string) (*ground, *shelf) {
 	for i := range 3 {
 		var records []*kgo.Record
 		for n := range 4 * metRecords {
-			records = append(records, &kgo.Record{Topic: metTopic, Partition: int32(n % 4), Value: fmt.Appendf(nil, "record %d of %d", n, i)})
+			records = append(records, &kgo.Record{Topic: all.topic, Partition: int32(n % 4), Value: fmt.Appendf(nil, "record %d of %d", n, i)})
 		}
 		o.must(cl.ProduceSync(o.ctx, records...).FirstErr())
-		o.commit(7, metGroup)
+		o.commit(all.topic, 7, all.group)
 		file, err := o.rig.File(rig.Document{"backup_id": fmt.Sprintf("h%d", i+1), "storage": storage,
-			"source": rig.Document{"bootstrap_servers": servers, "topics": rig.Document{"include": []string{metTopic}}}, "backup": rig.Document{"merge_segments": 0}})
+			"source": rig.Document{"bootstrap_servers": servers, "topics": rig.Document{"include": []string{all.topic}}}, "backup": rig.Document{"merge_segments": 0}})
 		o.must(err)
 		o.wantCode(o.run("carol", "backup", "--config", file), 0)
 	}
@@ -370,19 +374,16 @@ func (o *operator) meet(names []string, more ...string) (*ground, *shelf) {
 		groups = append(groups, (&met{name: n}).groups()...)
 	}
 	groups = append(groups, more...)
-	o.commit(atSnapshot, groups...)
+	o.commit(all.topic, atSnapshot, groups...)
 	out := o.run("carol", "offset-rollback", "snapshot", "--path", all.repository, "--bootstrap-servers", servers, "--groups-matching", "met-*")
 	o.wantCode(out, 0)
 	all.snapshot = regexp.MustCompile(`snapshot-\d{8}-\d{6}`).FindString(out.Out)
-	o.commit(atFirst, groups...)
+	o.commit(all.topic, atFirst, groups...)
 	o.must(w.Stop())
-	s := o.shelf()
-	for _, n := range names {
-		if !strings.HasPrefix(n, "backup-") {
-			o.must(os.CopyFS(filepath.Join(s.store.BucketDir(), n), os.DirFS(all.repository)))
-		}
+	all.location = func(name string) rig.Document {
+		return rig.Document{"backend": "filesystem", "path": all.repository + "-" + name}
 	}
-	return all, s
+	return all
 }
 
 // Every operation is paused in each of its phases, and completes; and it is
@@ -410,7 +411,14 @@ func TestEachPhase(t *testing.T) {
 			runs, names = append(runs, run{k, n, name}), append(names, name)
 		}
 	}
-	all, s := o.meet(names)
+	all := o.ground(names)
+	s := o.shelf()
+	all.location = s.storage
+	for _, n := range names {
+		if !strings.HasPrefix(n, "backup-") {
+			o.must(os.CopyFS(filepath.Join(s.store.BucketDir(), n), os.DirFS(all.repository)))
+		}
+	}
 
 	// They are started while there is no worker: so each is held from its
 	// first request on.
