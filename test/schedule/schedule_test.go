@@ -3,6 +3,7 @@ package schedule
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -145,6 +146,7 @@ func TestWhatIsRefused(t *testing.T) {
 // hook is an HTTP endpoint that takes notifications.
 type hook struct {
 	*httptest.Server
+	t     *testing.T
 	mu    sync.Mutex
 	tries int
 	taken []map[string]any
@@ -153,7 +155,7 @@ type hook struct {
 // newHook makes a hook that refuses the first tries, and waits for release
 // before it answers.
 func newHook(t *testing.T, refuse int, release <-chan struct{}) *hook {
-	h := &hook{}
+	h := &hook{t: t}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if release != nil {
@@ -175,6 +177,17 @@ func newHook(t *testing.T, refuse int, release <-chan struct{}) *hook {
 	return h
 }
 
+// await waits until so many events were taken.
+func (h *hook) await(n int) []map[string]any {
+	h.t.Helper()
+	for end := time.Now().Add(patience); len(h.events()) < n; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("%d events were taken, want %d", len(h.events()), n)
+		}
+	}
+	return h.events()
+}
+
 func (h *hook) events() []map[string]any {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -185,11 +198,13 @@ func (h *hook) events() []map[string]any {
 // and is told, and nothing waits for the endpoint that is told.
 func TestFailedRun(t *testing.T) {
 	release := make(chan struct{})
-	h := newHook(t, 1, release)
+	h, slack, pager := newHook(t, 1, release), newHook(t, 2, nil), newHook(t, 1, nil)
 	t.Setenv("FAILED_RUN_HOOK", h.URL)
+	t.Setenv("FAILED_RUN_SLACK", slack.URL)
+	t.Setenv("FAILED_RUN_PAGER", "routing-key-of-the-service")
 	b := newBed(t)
 	w := b.work()
-	conf := b.config("broken-{{date}}", "notifications: {webhook: {url: '${FAILED_RUN_HOOK}'}}\n")
+	conf := b.config("broken-{{date}}", fmt.Sprintf("notifications: {webhook: {url: '${FAILED_RUN_HOOK}'}, slack: {url: '${FAILED_RUN_SLACK}'}, pagerduty: {url: %q, routing_key: '${FAILED_RUN_PAGER}', severity: critical}}\n", pager.URL))
 	b.must("schedule", "create", "broken", "--config", conf, "--every", "100d", "--pause-on-failure", "--task-queue", b.queue, "--bootstrap-servers", "127.0.0.1:1")
 	b.must("schedule", "trigger", "broken")
 	s := b.ran("broken", 1) // though the endpoint does not answer yet
@@ -207,12 +222,7 @@ func TestFailedRun(t *testing.T) {
 		t.Errorf("not among the failed operations: %v", r)
 	}
 	close(release)
-	for end := time.Now().Add(patience); len(h.events()) == 0; time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the endpoint was not told")
-		}
-	}
-	e := h.events()[0]
+	e := h.await(1)[0]
 	for key, want := range map[string]string{"event": "failure", "kind": "backup", "schedule": "broken", "error_type": "Unreachable", "workflow_id": s.Last.Operation} {
 		if e[key] != want {
 			t.Errorf("%s is %v, want %s", key, e[key], want)
@@ -222,6 +232,16 @@ func TestFailedRun(t *testing.T) {
 		t.Errorf("url %v", e["url"])
 	}
 
+	// Each was refused at first, and each was told in the words that it understands.
+	if text, _ := slack.await(1)[0]["text"].(string); !strings.Contains(text, "backup by schedule broken failed") {
+		t.Errorf("Slack: %v", slack.events())
+	}
+	incident := pager.await(1)[0]
+	if incident["event_action"] != "trigger" || incident["routing_key"] != "routing-key-of-the-service" || incident["dedup_key"] == "" {
+		t.Errorf("PagerDuty: %v", incident)
+	}
+
+	b.nowhere("routing-key-of-the-service", "FAILED_RUN_PAGER", `WorkflowType IN ("Scheduled", "Backup", "Notify")`)
 	b.nowhere(h.URL, "FAILED_RUN_HOOK", `WorkflowType IN ("Scheduled", "Backup", "Notify")`)
 	health := &telemetry.Health{Ready: w.Ready}
 	at, stop, err := telemetry.Serve("127.0.0.1:0", health)
@@ -258,6 +278,12 @@ func TestFailedRun(t *testing.T) {
 	}
 	if n := len(h.events()); n != 1 {
 		t.Errorf("%d events", n)
+	}
+	if resolved := pager.await(2)[1]; resolved["event_action"] != "resolve" || resolved["dedup_key"] != incident["dedup_key"] {
+		t.Errorf("PagerDuty: %v, opened by %v", resolved, incident)
+	}
+	if listed := b.must("schedule", "list"); lineWith(listed.out, "broken", "succeeded") == "" {
+		t.Errorf("the list does not say how it went: %v", listed)
 	}
 	for end := time.Now().Add(patience); ; time.Sleep(time.Second) {
 		line := lineWith(get("/metrics"), "kafka_backup_schedule_last_success_age_seconds{", `schedule="broken"`)
