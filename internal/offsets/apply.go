@@ -158,7 +158,9 @@ func (a *applying) send(ctx context.Context, group string, open []Change, try in
 			}
 		}
 		began := time.Now()
-		results, err := a.request(ctx, group, open)
+		waiting, done := outlive(ctx, lastAnswer)
+		results, err := a.request(waiting, group, open)
+		done()
 		took := time.Since(began)
 		if len(open) > 1 && (tooLarge(err) || slices.ContainsFunc(results, tooLarge)) {
 			// Halves may pass. They go one after the other: this one holds a slot.
@@ -191,6 +193,18 @@ func (a *applying) send(ctx context.Context, group string, open []Change, try in
 		a.note(changed, took, refused, left, len(again))
 		open = again
 	}
+}
+
+// lastAnswer is how long the answer to a request is waited for after a cancel.
+// One that is still under way could reach the coordinator after those that undo
+// it.
+const lastAnswer = 5 * time.Second
+
+// outlive is a context that ends some time after another does.
+func outlive(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return longer, func() { stop(); cancel() }
 }
 
 func (a *applying) note(changed int, took time.Duration, refused, left []Failure, again int) {

@@ -1,10 +1,12 @@
 package offsets
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -39,6 +41,40 @@ func TestTransientErrorsOfAPartitionAreTriedAgain(t *testing.T) {
 				t.Errorf("committed %s", got)
 			}
 		})
+	}
+}
+
+// A request that is under way when it is cancelled is waited for: what undoes it
+// must not overtake it.
+func TestACancelWaitsForTheAnswer(t *testing.T) {
+	b := newBed(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
+	asked, answer := make(chan struct{}), make(chan struct{})
+	b.fake.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(asked)
+		b.fake.SleepControl(func() { <-answer })
+		return nil, nil, false
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		a := Applier{Cluster: b.Cluster}
+		_, err := a.Apply(ctx, []GroupChanges{changes("g", 10)})
+		ended <- err
+	}()
+	<-asked
+	cancel()
+	select {
+	case <-ended:
+		close(answer)
+		t.Fatal("it ended while the request was under way")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(answer)
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ended with %v", err)
+	}
+	if got := b.committed("g"); got != "orders/0=10" {
+		t.Errorf("committed %s", got)
 	}
 }
 
