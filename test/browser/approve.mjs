@@ -71,6 +71,7 @@ try {
   await tab('Search Attributes')
   await seen('"KafkaBackupApproval": "approved"')
   await seen(`"KafkaBackupApprover": "${expect.answer.by}"`)
+  await seen('"KafkaBackupState": "finished"')
 } catch (err) {
   await shot('failed').catch(() => {})
   console.error(err)

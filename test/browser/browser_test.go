@@ -80,7 +80,7 @@ func TestApproveInTheWebUI(t *testing.T) {
 	drive(t, ctx, chromium, map[string]any{
 		"ui": r.UI(), "id": id, "plan": plan.Digest[:12], "summary": "Restore nightly-2026-11-22 from",
 		"details":    []string{plan.Summary, "dr-orders", "order-processor", "carol"},
-		"attributes": map[string]string{"KafkaBackupApproval": "waiting", "KafkaBackupKind": "restore", "KafkaBackupID": "nightly-2026-11-22", "KafkaBackupRequester": "carol", "KafkaBackupTopics": "dr-orders"},
+		"attributes": map[string]string{"KafkaBackupApproval": "waiting", "KafkaBackupState": "waiting", "KafkaBackupKind": "restore", "KafkaBackupID": "nightly-2026-11-22", "KafkaBackupRequester": "carol", "KafkaBackupTopics": "dr-orders"},
 		"answer":     workflows.Answer{By: "alice", Plan: plan.Digest[:12], Reason: "reviewed with the shop team"},
 	})
 
