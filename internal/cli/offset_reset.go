@@ -43,7 +43,7 @@ func (p *program) offsetResetCommand() *cli.Command {
 					"an offset cannot be set, all are put back to the snapshot.",
 				Flags: slices.Concat(launchFlags(), []cli.Flag{pathFlag,
 					&cli.StringFlag{Name: "plan", Usage: "Carry out this plan, saved by offset-reset plan --save; refused when the cluster has changed since.", Category: inOperation}},
-					groupFlags(), targetFlags(), setFlags(), offsetSettings.flags),
+					groupFlags(), targetFlags(), setFlags(), retryFlags(), offsetSettings.flags),
 				Action: p.executeOffsets,
 			},
 			{

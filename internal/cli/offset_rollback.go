@@ -56,7 +56,7 @@ func (p *program) offsetRollbackCommand() *cli.Command {
 				Flags: slices.Concat(launchFlags(), []cli.Flag{pathFlag,
 					&cli.BoolFlag{Name: "dry-run", Usage: "Show the plan and change nothing.", Category: inOperation},
 					&cli.StringFlag{Name: "on-out-of-range", Usage: "What to do with an offset that the log does not hold any more: fail, clamp, earliest, latest.", Value: offsets.FailOutOfRange, Category: inOperation},
-				}, snapshotFlags(), groupFlags(), setFlags(), offsetSettings.flags),
+				}, snapshotFlags(), groupFlags(), setFlags(), retryFlags(), offsetSettings.flags),
 				Action: p.rollback,
 			},
 			{

@@ -70,7 +70,7 @@ func setFlags() []cli.Flag {
 	}
 }
 
-// retryFlags are those of the bulk reset.
+// retryFlags say how hard the coordinators are pressed.
 func retryFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "max-concurrent", Usage: "Requests in flight at the same time.", Value: 100, Category: inOperation},

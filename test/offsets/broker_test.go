@@ -17,10 +17,9 @@ import (
 // reset: its groups move to other coordinators, and in the end every offset is
 // set, none is missing from the report.
 func TestABrokerIsKilledDuringABulkReset(t *testing.T) {
-	u := newUser(t)
-	u.bed = kafkabed.Start(t, kafkabed.Options{Brokers: 3, HeapMiB: 320})
-	u.cl = u.bed.Client(t, kafkabed.Login{}, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond))
-	u.adm = kadm.NewClient(u.cl)
+	bed := kafkabed.Start(t, kafkabed.Options{Brokers: 3, HeapMiB: 320})
+	u := newUserOf(t, bed.Bootstrap, bed.Client(t, kafkabed.Login{}, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond)))
+	u.bed = bed
 	c, err := client.Dial(client.Options{HostPort: u.rig.Address()})
 	if err != nil {
 		t.Fatal(err)

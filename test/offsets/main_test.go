@@ -58,20 +58,29 @@ func runAll(m *testing.M) int {
 
 // user is somebody with a cluster, a repository, workers and a command line.
 type user struct {
-	t     *testing.T
-	ctx   context.Context
-	bed   *kafkabed.Bed
-	rig   *rig.Rig
-	adm   *kadm.Client
-	cl    *kgo.Client
-	queue string
-	path  string   // of the repository
-	env   []string // of commands and workers
+	t         *testing.T
+	ctx       context.Context
+	bed       *kafkabed.Bed // nil: no real Kafka
+	bootstrap string
+	rig       *rig.Rig
+	adm       *kadm.Client
+	cl        *kgo.Client
+	queue     string
+	path      string   // of the repository
+	env       []string // of commands and workers
 }
 
 func newUser(t *testing.T) *user {
 	t.Helper()
 	bed := shared.Bed(t)
+	u := newUserOf(t, bed.Bootstrap, bed.Client(t, kafkabed.Login{}, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond)))
+	u.bed = bed
+	return u
+}
+
+// newUserOf is newUser of another cluster.
+func newUserOf(t *testing.T, bootstrap string, cl *kgo.Client) *user {
+	t.Helper()
 	product.once.Do(func() {
 		var dir string
 		if dir, product.err = os.MkdirTemp("", "offsets-*"); product.err == nil {
@@ -83,8 +92,7 @@ func newUser(t *testing.T) *user {
 	if product.err != nil {
 		t.Fatal(product.err)
 	}
-	cl := bed.Client(t, kafkabed.Login{}, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond))
-	return &user{t: t, ctx: kafkabed.Context(t, 5*time.Minute), bed: bed, rig: product.rig, adm: kadm.NewClient(cl), cl: cl,
+	return &user{t: t, ctx: kafkabed.Context(t, 5*time.Minute), bootstrap: bootstrap, rig: product.rig, adm: kadm.NewClient(cl), cl: cl,
 		queue: t.Name(), path: filepath.Join(t.TempDir(), "backups")}
 }
 
@@ -105,7 +113,7 @@ func (u *user) run(command string, more ...string) *rig.Outcome {
 	for i, a := range args {
 		switch a {
 		case "$B":
-			args[i] = u.bed.Bootstrap
+			args[i] = u.bootstrap
 		case "$R":
 			args[i] = u.path
 		}
