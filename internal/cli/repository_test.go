@@ -214,6 +214,22 @@ func TestReadCommands(t *testing.T) {
 	}
 }
 
+// The mapping is read from the index: it needs no segment.
+func TestTheOffsetMappingNeedsNoData(t *testing.T) {
+	dir, _ := testRepository(t)
+	args := []string{"show-offset-mapping", "--path", dir, "--backup-id", "production-backup-001"}
+	want := run(t, args...)
+	if err := os.RemoveAll(filepath.Join(dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	if got := run(t, args...); got != want || got.code != ExitDone {
+		t.Errorf("without the segments: %+v", got)
+	}
+	if got := run(t, "validate", "--path", dir, "--backup-id", "production-backup-001"); got.code == ExitDone {
+		t.Error("the segments are there still")
+	}
+}
+
 func TestDescribeHoldsCommittedOffsets(t *testing.T) {
 	dir, _ := testRepository(t)
 	r := run(t, "describe", "--path", dir, "-b", "production-backup-001", "-o", "json")
