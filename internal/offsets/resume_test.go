@@ -38,7 +38,7 @@ func newSide(t *testing.T) *side {
 	}
 	t.Cleanup(fake.Close)
 	s := &side{servers: kgo.SeedBrokers(fake.ListenAddrs()...)}
-	if s.Cluster, err = Connect(t.Context(), config.Cluster{BootstrapServers: fake.ListenAddrs()}); err != nil {
+	if s.Cluster, err = kafka.Connect(t.Context(), config.Cluster{BootstrapServers: fake.ListenAddrs()}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
