@@ -42,6 +42,8 @@ type BackupPlan struct {
 	// Total is what there is to copy; its records are counted as offsets,
 	// which compaction and transactions may leave partly unused.
 	Total Amount `json:"total"`
+	// Complete: an earlier run has made this backup, and there is nothing left to do.
+	Complete bool `json:"complete,omitempty"`
 }
 
 // Proposal is the plan as it is put to an approver.
@@ -100,9 +102,13 @@ func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, e
 		if err != nil {
 			return BackupPlan{}, err
 		}
+		complete, err := repo.Exists(ctx, repository.ManifestKey(req.BackupID))
+		if err != nil {
+			return BackupPlan{}, err
+		}
 		return BackupPlan{
 			Key: ref.Key, Digest: ref.SHA256.String(), ClusterID: plan.ClusterID, Previous: render.List(plan.Previous, 3), Topics: plan.Topics,
-			Parts: len(plan.Parts), Total: Amount{Records: plan.Offsets, Bytes: plan.Bytes, Partitions: plan.Partitions},
+			Parts: len(plan.Parts), Total: Amount{Records: plan.Offsets, Bytes: plan.Bytes, Partitions: plan.Partitions}, Complete: complete,
 		}, nil
 	})
 }
@@ -131,12 +137,17 @@ func (*Backup) CompleteBackup(ctx context.Context, req BackupRequest, plan Backu
 			return BackupReport{}, err
 		}
 		t := m.Totals
+		warnings := m.Warnings
+		if plan.Complete {
+			warnings = append([]string{fmt.Sprintf("backup %s was complete already, since %s: nothing was read, and nothing newer is in it. For another backup give another id, as in nightly-{{date}}",
+				m.BackupID, render.Time(m.FinishedAt))}, warnings...)
+		}
 		return BackupReport{
 			BackupID: m.BackupID, Manifest: repository.ManifestKey(m.BackupID), ClusterID: m.ClusterID, Previous: render.List(m.Previous, 3),
 			StartedAt: m.CreatedAt, FinishedAt: m.FinishedAt, Topics: t.Topics, Groups: t.Groups,
 			Total:  Amount{Records: t.Records, Bytes: t.Bytes, Partitions: int64(t.Partitions)},
 			New:    Amount{Records: t.NewRecords, Bytes: t.NewBytes, Partitions: int64(t.Partitions)},
-			Stored: t.StoredBytes, NewStored: t.NewStoredBytes, Gaps: t.Gaps, Warnings: m.Warnings[:min(len(m.Warnings), 50)],
+			Stored: t.StoredBytes, NewStored: t.NewStoredBytes, Gaps: t.Gaps, Warnings: warnings[:min(len(warnings), 50)],
 		}, nil
 	})
 }

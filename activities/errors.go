@@ -122,7 +122,7 @@ func kindOf(err error) string {
 		return Configuration
 	case errors.Is(err, repository.ErrNotRepository), errors.Is(err, repository.ErrNotFound):
 		return NotFound
-	case errors.Is(err, storageerr.ErrUnavailable):
+	case errors.Is(err, storageerr.ErrUnavailable), errors.Is(err, storageerr.ErrNoCredentials):
 		return Unreachable
 	case errors.As(err, &stall), errors.As(err, &wentBack):
 		return Transient

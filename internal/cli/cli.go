@@ -214,7 +214,7 @@ func usageError(c *cli.Context, err error) error {
 	if n := nearest(name, names); len(n) > 1 {
 		return usage("unknown flag --%s; did you mean --%s?", name, n)
 	}
-	return usage("unknown flag --%s; see `kafka-backup %s --help`", name, c.Command.FullName())
+	return usage("unknown flag --%s; see `%s --help`", name, c.Command.HelpName)
 }
 
 // nearest returns the name most like a mistyped one, or nothing.
@@ -246,6 +246,9 @@ func flagsFirst(app *cli.App, args []string) []string {
 		}
 		command = sub
 		names++
+	}
+	if len(command.Subcommands) > 0 && len(command.Flags) == 0 { // none of them is named: that is what is said, whatever flags follow
+		return args
 	}
 	takesValue := map[string]bool{}
 	for _, f := range command.Flags {

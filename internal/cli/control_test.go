@@ -49,7 +49,7 @@ func TestControl(t *testing.T) {
 func TestWatch(t *testing.T) {
 	f := newFakeService().ended(testReport, nil)
 	r := runProgram(t, f.install, "watch", "backup/x")
-	if r.code != ExitDone || !strings.Contains(r.out, "Backup: nightly") || !strings.Contains(r.err, "following workflow backup/x") {
+	if r.code != ExitDone || !strings.Contains(r.out, "Backup: nightly") || !strings.Contains(r.err, "Running already: workflow backup/x") {
 		t.Errorf("code %d, %q, %q", r.code, r.out, r.err)
 	}
 	f = newFakeService().ended(testReport, nil)

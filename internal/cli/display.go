@@ -39,8 +39,11 @@ func (p *program) newDisplay(f render.Format) display {
 }
 
 // lineEvery is how often a line of progress is written where nothing new
-// happened.
-const lineEvery = 5 * time.Second
+// happened, and sameEvery how often the very same line.
+const (
+	lineEvery = 5 * time.Second
+	sameEvery = time.Minute
+)
 
 // lineDisplay writes plain lines.
 type lineDisplay struct {
@@ -48,17 +51,18 @@ type lineDisplay struct {
 	out   io.Writer
 	at    time.Time
 	key   string // what the last line was about
+	line  string // the last one
 	notes int    // of the workflow, written so far
 }
 
 func (d *lineDisplay) started(s started) { writeStarted(d.out, s) }
 
 func writeStarted(w io.Writer, s started) {
-	verb := "Started"
 	if s.Event == "attached" {
-		verb = "Already running, following"
+		fmt.Fprintf(w, "Running already: workflow %s\n", s.WorkflowID)
+	} else {
+		fmt.Fprintf(w, "Started workflow %s\n", s.WorkflowID)
 	}
-	fmt.Fprintf(w, "%s workflow %s\n", verb, s.WorkflowID)
 	if s.URL != "" {
 		fmt.Fprintf(w, "Web UI: %s\n", s.URL)
 	}
@@ -71,10 +75,12 @@ func (d *lineDisplay) show(v *view) {
 		fmt.Fprintf(d.out, "note: %s\n", render.Cell(n))
 	}
 	d.notes = max(d.notes, len(v.Notes))
-	if key := changes(v); key != d.key || v.Time.Sub(d.at) >= lineEvery {
-		d.key, d.at = key, v.Time
-		fmt.Fprintln(d.out, render.Cell(v.line()))
+	key, line, pause := changes(v), render.Cell(v.line()), v.Time.Sub(d.at)
+	if line == d.line && pause < sameEvery || key == d.key && pause < lineEvery {
+		return
 	}
+	d.key, d.line, d.at = key, line, v.Time
+	fmt.Fprintln(d.out, line)
 }
 
 // changes is what a line is written for at once.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 
 	"go.temporal.io/sdk/client"
 
@@ -36,6 +37,15 @@ var (
 	kinds = []kind{backupKind, restoreKind, continuousKind, pruneKind, validateKind, scheduledKind,
 		offsetResetKind, bulkResetKind, offsetRollbackKind, offsetSnapshotKind, snapshotDeleteKind}
 )
+
+// kindNames are the names of all kinds, in order.
+func kindNames() []string {
+	var names []string
+	for _, k := range kinds {
+		names = append(names, k.name)
+	}
+	return slices.Sorted(slices.Values(names))
+}
 
 // kindOf returns the kind with that workflow type; of a type that this program
 // does not know, one that shows the result as it is.

@@ -205,8 +205,7 @@ func (p *program) finish(ctx context.Context, f *follower, run client.WorkflowRu
 
 func howToFollow(id string) string {
 	q := quote(id)
-	return "Follow it with `kafka-backup watch " + q + "`, stop it for a while with `kafka-backup pause " + q +
-		"`, end it with `kafka-backup cancel " + q + "`."
+	return "Follow it, stop it for a while, or end it with\n  kafka-backup watch " + q + "\n  kafka-backup pause " + q + "\n  kafka-backup cancel " + q
 }
 
 // quote makes an argument safe to paste into a shell.

@@ -120,7 +120,7 @@ func TestAttachesToARunningOperation(t *testing.T) {
 	}
 	f.running = true
 	r := runProgram(t, f.install, "backup", "--config", config, "--by", "ben")
-	if r.code != ExitDone || !strings.HasPrefix(r.err, "Already running, following workflow backup/nightly/") || !strings.Contains(r.out, "Backup: nightly") {
+	if r.code != ExitDone || !strings.HasPrefix(r.err, "Running already: workflow backup/nightly/") || !strings.Contains(r.out, "Backup: nightly") {
 		t.Errorf("code %d, %q, %q", r.code, r.err, r.out)
 	}
 	// Another cluster's backup of the same name is not this one.
@@ -169,7 +169,7 @@ func TestInterruptDetaches(t *testing.T) {
 	if c := <-code; c != ExitInterrupted {
 		t.Errorf("code %d", c)
 	}
-	if !strings.Contains(errs.String(), "Detached; the operation goes on. Follow it with `kafka-backup watch backup/nightly/") || out.Len() > 0 {
+	if !strings.Contains(errs.String(), "Detached; the operation goes on. Follow it, stop it for a while, or end it with\n  kafka-backup watch backup/nightly/") || out.Len() > 0 {
 		t.Errorf("stderr %q, stdout %q", errs.String(), out.String())
 	}
 }

@@ -136,6 +136,10 @@ func (p *program) scriptOffsets(c *cli.Context) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
+	if v.Plan.Totals.Changes() == 0 {
+		p.say("Wrote %s. It sets nothing; the comments in it say why.", file)
+		return nil
+	}
 	p.say("Wrote %s. Stop the consumers, read it, then run it.", file)
 	return nil
 }

@@ -52,6 +52,9 @@ func (p *program) operations(c *cli.Context) error {
 	if c.Args().Present() {
 		return usage("unexpected argument %q", c.Args().First())
 	}
+	if name := c.String("kind"); name != "" && !slices.Contains(kindNames(), name) {
+		return usage("--kind: %q is none; write one of %s", name, strings.Join(kindNames(), ", "))
+	}
 	conn, err := p.connect(ctx, c)
 	if err != nil {
 		return err
@@ -165,9 +168,6 @@ func operationsQuery(c *cli.Context, attributes bool) (string, error) {
 				names = append(names, literal(k.typeName))
 			}
 		}
-		if len(names) == 0 {
-			return "", usage("unknown kind %q", kindName)
-		}
 		terms = append(terms, "WorkflowType IN ("+strings.Join(names, ", ")+")")
 	}
 	if cluster := c.String("cluster"); cluster != "" {
@@ -269,7 +269,12 @@ func keyword(p *commonpb.Payload) string {
 }
 
 // statusText is the status of a workflow in one word: running, completed ...
-func statusText(s enumspb.WorkflowExecutionStatus) string { return strings.ToLower(s.String()) }
+func statusText(s enumspb.WorkflowExecutionStatus) string {
+	if s == enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED {
+		return "cancelled" // as it is written everywhere else
+	}
+	return strings.ToLower(s.String())
+}
 
 // Text implements render.Value.
 func (l operationList) Text(w io.Writer) error {

@@ -260,7 +260,7 @@ func (r pruneReport) Text(w io.Writer) error {
 	}
 	left := ""
 	if r.Left > 0 {
-		left = render.Number(r.Left, "backup") + " that are gone have segments that others use, or that are locked"
+		left = "segments of " + render.Number(r.Left, "dropped backup") + " that others use, or that are locked"
 	}
 	err := render.Fields(w,
 		"Dropped", render.Number(r.Dropped, "backup"),

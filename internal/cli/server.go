@@ -26,7 +26,7 @@ func (p *program) serverCommand() *cli.Command {
 		Description: "The state is in files; killed in any way and started again, operations go on. The server has no\n" +
 			"authentication: leave it on a loopback address, or protect it.",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "state-dir", Usage: "Folder of the server's state.", DefaultText: stateDirText, Category: inServer},
+			&cli.StringFlag{Name: "state-dir", Aliases: []string{"state"}, Usage: "Folder of the server's state.", DefaultText: stateDirText, Category: inServer},
 			&cli.StringFlag{Name: "ip", Usage: "Address to listen on.", Value: "127.0.0.1", Category: inServer},
 			&cli.IntFlag{Name: "port", Usage: "Port of the service; 0 is any free one.", Value: 7233, Category: inServer},
 			&cli.IntFlag{Name: "ui-port", Usage: "Port of the Web UI; 0 is any free one.", Value: 8233, Category: inServer},

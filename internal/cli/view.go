@@ -103,6 +103,8 @@ func (v *view) remarks() []string {
 	}
 	switch v.State {
 	case "", workflows.Running, workflows.Finished:
+	case workflows.Undoing: // also at the good end of a restore, for the configuration of its topics
+		lines = append(lines, "putting back what was changed for the time being; neither a pause nor a cancel stops that")
 	case workflows.Waiting:
 		text := "waiting for approval"
 		if q := v.Approval; q != nil {

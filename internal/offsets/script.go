@@ -35,6 +35,9 @@ func (s Script) Write(w io.Writer, groups []GroupPlan) error {
 		fmt.Fprintf(b, "# Targets: %s\n", comment(s.Source))
 	}
 	fmt.Fprintln(b, "# kafka-consumer-groups exits with 0 even when it fails: read what it prints.")
+	if n := unchanged(groups); n > 0 {
+		fmt.Fprintf(b, "# Left out: offsets that are committed already as they should be: %d\n", n)
+	}
 	for i := range groups {
 		g := &groups[i]
 		if g.Blocked != "" {
@@ -51,6 +54,19 @@ func (s Script) Write(w io.Writer, groups []GroupPlan) error {
 		}
 	}
 	return b.Flush()
+}
+
+func unchanged(groups []GroupPlan) (n int) {
+	for i := range groups {
+		for j := range groups[i].Topics {
+			for k := range groups[i].Topics[j].Rows {
+				if groups[i].Topics[j].Rows[k].Action == Unchanged {
+					n++
+				}
+			}
+		}
+	}
+	return n
 }
 
 func (s Script) row(b *bufio.Writer, group, topic string, r *Row) {

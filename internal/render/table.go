@@ -14,6 +14,7 @@ import (
 const (
 	titleWidth = 62
 	ruleWidth  = 61
+	widest     = 160 // no line is longer, whatever is in a table
 )
 
 // gap is what is between two columns of a table.
@@ -60,6 +61,7 @@ func (t *Table) Write(w io.Writer) error {
 	for _, n := range widths {
 		total += n + gap
 	}
+	total = min(total, widest)
 	var b strings.Builder
 	rule := strings.Repeat("─", max(titleWidth, total))
 	if t.Name != "" {

@@ -106,7 +106,7 @@ func Open(ctx context.Context, bucket *blob.Bucket) (*Repository, error) {
 	r := &Repository{bucket: bucket}
 	_, err := r.ReadDocument(ctx, repositoryKey, &r.description)
 	if errors.Is(err, ErrNotFound) {
-		return nil, fmt.Errorf("%w: there is no %s (check the location and the prefix; the first backup creates it)", ErrNotRepository, repositoryKey)
+		return nil, fmt.Errorf("%w: there is no %s in it (check the location and the prefix; the first backup or snapshot creates it)", ErrNotRepository, repositoryKey)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)

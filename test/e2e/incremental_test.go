@@ -42,6 +42,11 @@ func TestIncrementalBackup(t *testing.T) {
 		}
 	}
 	backup("b1", 1000)
+	// The same id again is no second backup, and says so.
+	again := u.backup(rig.Document{"backup_id": "b1", "source": source(c, "inc-*"), "backup": rig.Document{"part_max_partitions": 3}})
+	if len(again.Warnings) != 1 || !strings.Contains(again.Warnings[0], "backup b1 was complete already") {
+		t.Errorf("a backup that exists, made again, warns %q", again.Warnings)
+	}
 
 	u.produce(c, "inc-plain", 2, 100, 25, now)
 	u.remove(c, "inc-recreated")

@@ -26,6 +26,8 @@ var (
 	ErrConflict = errors.New("conflicting write in progress")
 	// ErrAccess: the credentials are wrong, expired, or lack a right.
 	ErrAccess = errors.New("access denied")
+	// ErrNoCredentials: none were found anywhere.
+	ErrNoCredentials = errors.New("no credentials")
 	// ErrBucketMissing: the bucket or container does not exist.
 	ErrBucketMissing = errors.New("bucket does not exist")
 	// ErrFull: no space or no quota is left.
@@ -133,6 +135,9 @@ func classify(err error) (kind error, hint string) {
 			return ErrInvalid, "check storage.region and storage.endpoint"
 		}
 	}
+	if asksMachine(err) {
+		return ErrNoCredentials, "give storage.access_key and storage.secret_key, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role for the process that opens the storage: the worker, in an operation"
+	}
 	switch gcerrors.Code(err) {
 	case gcerrors.NotFound:
 		return ErrNotFound, ""
@@ -156,4 +161,20 @@ func classify(err error) (kind error, hint string) {
 		return ErrUnavailable, "check storage.endpoint and the network"
 	}
 	return nil, ""
+}
+
+// asksMachine tells whether an error is one of asking the machine itself for credentials, which
+// AWS's clients do when they have found none anywhere else.
+func asksMachine(err error) bool {
+	var call interface {
+		error
+		Service() string
+		Unwrap() error
+	}
+	for ; errors.As(err, &call); err = call.Unwrap() {
+		if call.Service() == "ec2imds" {
+			return true
+		}
+	}
+	return false
 }

@@ -17,6 +17,16 @@ type coded string
 func (c coded) Error() string     { return "the store says " + string(c) }
 func (c coded) ErrorCode() string { return string(c) }
 
+// call is an error of a call to a service, as those of AWS's clients.
+type call struct {
+	service string
+	err     error
+}
+
+func (c call) Error() string   { return c.service + ": " + c.err.Error() }
+func (c call) Service() string { return c.service }
+func (c call) Unwrap() error   { return c.err }
+
 func TestWrap(t *testing.T) {
 	for _, c := range []struct {
 		err       error
@@ -28,6 +38,8 @@ func TestWrap(t *testing.T) {
 		{coded("ConditionalRequestConflict"), ErrConflict, true},
 		{coded("SlowDown"), ErrUnavailable, true},
 		{coded("SomethingNew"), nil, true},
+		{call{"S3", errors.New("no")}, nil, true},
+		{call{"S3", fmt.Errorf("no role: %w", call{"ec2imds", errors.New("403")})}, ErrNoCredentials, true},
 		{&fs.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}, ErrFull, true},
 		{&fs.PathError{Op: "write", Path: "/x", Err: syscall.EROFS}, ErrAccess, false},
 		{&fs.PathError{Op: "open", Path: "/x", Err: syscall.ENOTDIR}, ErrInvalid, false},
