@@ -99,7 +99,7 @@ func (p *program) app() *cli.App {
 	app.OnUsageError = func(c *cli.Context, err error, _ bool) error { return usageError(c, err) }
 	app.Commands = p.commands()
 	for _, c := range app.Commands {
-		prepare(c)
+		prepare(c, c.Name)
 	}
 	app.Action = func(c *cli.Context) error {
 		if !c.Args().Present() {
@@ -110,12 +110,16 @@ func (p *program) app() *cli.App {
 	return app
 }
 
-// prepare gives a command and those below it what all commands have.
-func prepare(c *cli.Command) {
+// prepare gives a command and those below it what all commands have. path is
+// the command's full name.
+func prepare(c *cli.Command, path string) {
+	if text := usual[path]; text != "" {
+		c.UsageText = "kafka-backup " + path + " " + text + " [options]"
+	}
 	c.OnUsageError = func(ctx *cli.Context, err error, _ bool) error { return usageError(ctx, err) }
 	c.HideHelpCommand = true
 	for _, sub := range c.Subcommands {
-		prepare(sub)
+		prepare(sub, path+" "+sub.Name)
 	}
 	if len(c.Subcommands) > 0 && c.Action == nil {
 		c.Action = func(ctx *cli.Context) error {

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,6 +102,33 @@ func TestHelpNamesEveryCommand(t *testing.T) {
 		}
 		if h := run(t, c.Name, "--help"); h.code != ExitDone || !strings.Contains(h.out, c.Usage) {
 			t.Errorf("%s --help: code %d, %q", c.Name, h.code, h.out)
+		}
+	}
+}
+
+// What help says about the usual call names commands and flags that there are.
+func TestTheUsualCallsAreRight(t *testing.T) {
+	for path, text := range usual {
+		app := newProgram(Streams{}).app()
+		var command *cli.Command
+		for _, name := range strings.Fields(path) {
+			if command == nil {
+				command = app.Command(name)
+			} else {
+				command = subcommand(command, name)
+			}
+			if command == nil {
+				t.Fatalf("there is no command %q", path)
+			}
+		}
+		for _, word := range strings.Fields(text) {
+			flag, is := strings.CutPrefix(word, "--")
+			if is && !slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), flag) }) {
+				t.Errorf("%s has no flag %s", path, word)
+			}
+		}
+		if h := run(t, append(strings.Fields(path), "--help")...); !strings.Contains(h.out, "USAGE:\n   kafka-backup "+path+" "+text+" [options]\n") {
+			t.Errorf("the help of %s does not begin with its usual call: %.200q", path, h.out)
 		}
 	}
 }

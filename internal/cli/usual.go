@@ -1,0 +1,32 @@
+package cli
+
+// usual is how commands are usually called: what their help begins with,
+// before flags of which there are many.
+var usual = map[string]string{
+	"backup":                   "--config backup.yaml",
+	"restore":                  "--config restore.yaml",
+	"three-phase-restore":      "--config restore.yaml",
+	"validate-restore":         "--config restore.yaml",
+	"list":                     "--path /data/backups",
+	"describe":                 "--path /data/backups --backup-id ID",
+	"status":                   "--path /data/backups",
+	"validate":                 "--path /data/backups --backup-id ID --deep",
+	"show-offset-mapping":      "--path /data/backups --backup-id ID",
+	"offset-reset plan":        "--path /data/backups --backup-id ID --groups GROUP,GROUP --bootstrap-servers HOST:PORT",
+	"offset-reset execute":     "--path /data/backups --backup-id ID --groups GROUP,GROUP --bootstrap-servers HOST:PORT",
+	"offset-reset script":      "--path /data/backups --backup-id ID --groups GROUP,GROUP --bootstrap-servers HOST:PORT --output reset.sh",
+	"offset-reset-bulk":        "--path /data/backups --backup-id ID --groups GROUP,GROUP --bootstrap-servers HOST:PORT",
+	"offset-rollback snapshot": "--path /data/offset-snapshots --groups GROUP,GROUP --bootstrap-servers HOST:PORT --description TEXT",
+	"offset-rollback list":     "--path /data/offset-snapshots",
+	"offset-rollback show":     "--path /data/offset-snapshots --snapshot-id ID",
+	"offset-rollback rollback": "--path /data/offset-snapshots --snapshot-id ID --bootstrap-servers HOST:PORT",
+	"offset-rollback verify":   "--path /data/offset-snapshots --snapshot-id ID --bootstrap-servers HOST:PORT",
+	"snapshot-groups":          "--path /data/offset-snapshots --bootstrap-servers HOST:PORT",
+	"operations":               "--running",
+	"approve":                  "WORKFLOW-ID --plan DIGEST --reason TEXT",
+	"reject":                   "WORKFLOW-ID --reason TEXT",
+	"schedule create":          "SCHEDULE-ID --config backup.yaml --cron \"0 2 * * *\"",
+	"prune":                    "--path /data/backups --keep-last 7 --keep-monthly 12 --execute",
+	"hold add":                 "--path /data/backups --backup-id ID --name NAME --reason TEXT",
+	"hold remove":              "--path /data/backups --backup-id ID --name NAME",
+}
