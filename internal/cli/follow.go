@@ -150,6 +150,9 @@ func (f *follower) view(running activities.RunningParts) *view {
 	v := &view{Time: time.Now(), Kind: p.Kind, Phase: p.Phase, Phases: p.Phases, State: p.State, Control: p.Control, Approval: p.Approval,
 		Parts: p.Parts, Finished: p.PartsDone, Running: p.PartsRunning, Done: p.Done, Total: p.Total,
 		Lagging: running.Lagging, Retrying: running.Retrying, Notes: p.Notes, RecoveryPoint: p.RecoveryPoint}
+	if p.RecoveryPoint != nil { // it follows what comes, which has no total
+		v.Total = activities.Amount{}
+	}
 	if f.phase != p.Phase {
 		f.phase, f.most = p.Phase, activities.Amount{}
 	}

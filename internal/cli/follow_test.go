@@ -123,11 +123,11 @@ func TestSilentWorkerIsSaid(t *testing.T) {
 
 func TestLine(t *testing.T) {
 	eta := 42.0
-	v := view{Phase: "copy", State: workflows.Paused, Control: &workflows.Control{By: "ann@host", Reason: "peak hours"}, Parts: 8, Finished: 3, Running: 4,
+	v := view{Phase: "copy", Phases: []string{"plan", "copy", "complete"}, State: workflows.Paused, Control: &workflows.Control{By: "ann@host", Reason: "peak hours"}, Parts: 8, Finished: 3, Running: 4,
 		Done: activities.Amount{Records: 450_000, Bytes: 1 << 30}, Total: activities.Amount{Records: 1_000_000}, BytesPerSec: 100 << 20, ETA: &eta,
 		Lagging:  []activities.Lag{{Topic: "orders", Partition: 3, Records: 12_000}},
 		Retrying: []activities.Retried{{Summary: "CopyPart", Attempt: 3, Error: "broker 2: connection refused"}}}
-	want := "copy 45.0%: 450,000 of 1,000,000 records, 1.0 GiB, 100 MiB/s, 42s left; 3 of 8 parts done, 4 in work; behind: orders/3 by 12,000; " +
+	want := "phase 2 of 3, copy 45.0%: 450,000 of 1,000,000 records, 1.0 GiB, 100 MiB/s, 42s left; 3 of 8 parts done, 4 in work; behind: orders/3 by 12,000; " +
 		"paused by ann@host: peak hours; CopyPart is tried again (attempt 3): broker 2: connection refused"
 	if got := v.line(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

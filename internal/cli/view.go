@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,6 +149,9 @@ func (v *view) line() string {
 		return "waiting for a worker"
 	}
 	head := v.Phase
+	if i := slices.Index(v.Phases, v.Phase); i >= 0 && v.Kind != continuousKind.name { // whose phases come back for ever
+		head = fmt.Sprintf("phase %d of %d, %s", i+1, len(v.Phases), head)
+	}
 	if f := v.fraction(); f >= 0 {
 		head += fmt.Sprintf(" %.1f%%", 100*f)
 	}

@@ -63,6 +63,7 @@ func (d *Document) LiteralSecrets() []Problem {
 func (d *Document) check(r *report, use Use) {
 	if d.Mode != "" && use != ForAnything && d.Mode != string(use) {
 		r.add("mode", "the file is for a %s, and this is a %s; give the right file, or change or remove mode", d.Mode, use)
+		return // the rest is judged as what the file is not
 	}
 	if d.BackupID != "" && use == ForRestore && !backupID.MatchString(d.BackupID) {
 		r.add("backup_id", "%q is not possible here; write 1 to 128 letters, digits, dots, underscores and hyphens, not beginning with a dot", d.BackupID)

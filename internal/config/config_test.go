@@ -203,7 +203,7 @@ func TestProblems(t *testing.T) {
 
 		{"nothing for a backup", ForBackup, "mode: backup\n", []string{"1:1 source.bootstrap_servers: is missing", "1:1 storage.backend: is missing"}},
 		{"nothing for a restore", ForRestore, "", []string{"1:1 backup_id: is missing", "1:1 storage.backend: is missing", "1:1 target.bootstrap_servers: is missing"}},
-		{"another mode", ForRestore, "mode: backup\nbackup_id: a\ntarget: {bootstrap_servers: [a:1]}\nstorage: {backend: memory}\n", []string{"1:7 mode: the file is for a backup, and this is a restore"}},
+		{"another mode", ForRestore, "mode: backup\nsource: {bootstrap_servers: [a:1]}\nstorage: {backend: memory}\n", []string{"1:7 mode: the file is for a backup, and this is a restore"}},
 		{"a broken value is not missing, too", ForBackup, "source:\n  bootstrap_servers: {a: 1}\nstorage: {backend: memory}\n", []string{"2:22 source.bootstrap_servers: a mapping does not belong here"}},
 		{"backup id", ForAnything, "backup_id: a/b\n", []string{`1:12 backup_id: "a/b" is not possible here`}},
 		{"addresses", ForAnything, "source:\n  bootstrap_servers:\n  - kafka\n  - SSL://kafka:9093\n  - ::1:9092\n  - kafka:99999\n  - :9092\n", []string{
