@@ -46,7 +46,7 @@ func (e *GroupNotFoundError) Error() string {
 		s += fmt.Sprintf(", which has %d groups.", e.Known)
 	}
 	return s + " Check the name; a group that never committed, or that was deleted, does not exist. " +
-		"To make it begin somewhere, start a consumer once, or use --from-file with explicit offsets."
+		"To make it begin somewhere, start a consumer once, or reset it with `offset-reset` and --from-file, which gives explicit offsets."
 }
 
 func quoted(names []string) string {

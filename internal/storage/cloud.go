@@ -11,6 +11,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/gcsblob"
 	"gocloud.dev/blob/s3blob"
@@ -24,7 +25,8 @@ import (
 // openS3 opens a bucket of AWS or of a server that speaks its protocol. What the configuration
 // leaves out comes from the AWS SDK's usual sources: environment, profile, role.
 func openS3(ctx context.Context, s config.Storage) (*blob.Bucket, error) {
-	var load []func(*awsconfig.LoadOptions) error
+	// What the SDK would write to stderr comes back as an error where it matters.
+	load := []func(*awsconfig.LoadOptions) error{awsconfig.WithLogger(logging.Nop{})}
 	if s.Region != "" {
 		load = append(load, awsconfig.WithRegion(s.Region))
 	}
