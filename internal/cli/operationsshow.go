@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 	enumspb "go.temporal.io/api/enums/v1"
+	workflowpb "go.temporal.io/api/workflow/v1"
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/render"
@@ -27,17 +28,9 @@ func (p *program) operationsShowCommand() *cli.Command {
 }
 
 func (p *program) showOperation(c *cli.Context) error {
-	format, err := outputFormat(c, render.Text, render.JSON, render.YAML)
-	if err != nil {
-		return err
-	}
-	return p.withWorkflow(c, func(ctx context.Context, conn *connection, id string) error {
-		d, err := conn.DescribeWorkflowExecution(ctx, id, "")
-		if err != nil {
-			return noWorkflow(conn, id, err)
-		}
-		info := d.GetWorkflowExecutionInfo()
-		runID := info.GetExecution().GetRunId()
+	return p.withExecution(c, func(ctx context.Context, conn *connection, info *workflowpb.WorkflowExecutionInfo, format render.Format) error {
+		id, runID := info.GetExecution().GetWorkflowId(), info.GetExecution().GetRunId()
+		var err error
 		s := shownOperation{listedOperation: listedExecution(info, conn.profile), now: time.Now()}
 		if s.Progress, err = askProgress(ctx, conn, id, runID); err != nil {
 			s.Progress, s.Error = nil, explain(err).Message

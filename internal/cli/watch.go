@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/render"
@@ -25,17 +26,8 @@ func (p *program) watchCommand() *cli.Command {
 }
 
 func (p *program) watch(c *cli.Context) error {
-	format, err := outputFormat(c, render.Text, render.JSON, render.YAML)
-	if err != nil {
-		return err
-	}
-	return p.withWorkflow(c, func(ctx context.Context, conn *connection, id string) error {
-		d, err := conn.DescribeWorkflowExecution(ctx, id, "")
-		if err != nil {
-			return noWorkflow(conn, id, err)
-		}
-		info := d.GetWorkflowExecutionInfo()
-		runID := info.GetExecution().GetRunId()
+	return p.withExecution(c, func(ctx context.Context, conn *connection, info *workflowpb.WorkflowExecutionInfo, format render.Format) error {
+		id, runID := info.GetExecution().GetWorkflowId(), info.GetExecution().GetRunId()
 		show := p.newDisplay(format)
 		defer show.close()
 		run, k := conn.GetWorkflow(ctx, id, runID), kindOf(info.GetType().GetName())
@@ -65,6 +57,22 @@ func (p *program) withWorkflow(c *cli.Context, fn func(ctx context.Context, conn
 	}
 	defer conn.Close()
 	return fn(c.Context, conn, c.Args().First())
+}
+
+// withExecution calls fn with the newest run of the workflow that the command
+// line names, and the format that it asks for.
+func (p *program) withExecution(c *cli.Context, fn func(ctx context.Context, conn *connection, info *workflowpb.WorkflowExecutionInfo, format render.Format) error) error {
+	format, err := outputFormat(c, render.Text, render.JSON, render.YAML)
+	if err != nil {
+		return err
+	}
+	return p.withWorkflow(c, func(ctx context.Context, conn *connection, id string) error {
+		d, err := conn.DescribeWorkflowExecution(ctx, id, "")
+		if err != nil {
+			return noWorkflow(conn, id, err)
+		}
+		return fn(ctx, conn, d.GetWorkflowExecutionInfo(), format)
+	})
 }
 
 // noWorkflow says in plain words that there is no such workflow.
