@@ -124,7 +124,8 @@ type continuous struct {
 // left says what stays when it ends.
 func (c *continuous) left(err error) (ContinuousReport, error) {
 	if c.Checkpoints > 0 {
-		c.did("%d backups were made, the last is %s; what was written after %s is in none", c.Checkpoints, c.Last.BackupID, c.Last.At.UTC().Format(time.RFC3339))
+		c.did("%d backups were made, the last is %s", c.Checkpoints, c.Last.BackupID)
+		c.notDone("what was written after %s is in no backup", c.Last.At.UTC().Format(time.RFC3339))
 	} else {
 		c.notDone("no backup was made")
 	}
