@@ -226,8 +226,9 @@ func committed(g kmsg.OffsetFetchResponseGroup) ([]CommittedOffset, error) {
 			os = append(os, CommittedOffset{Topic: t.Topic, TopicID: t.TopicID, Partition: p.Partition, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: text(p.Metadata)})
 		}
 	}
-	slices.SortFunc(os, func(a, b CommittedOffset) int {
+	slices.SortStableFunc(os, func(a, b CommittedOffset) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
-	return os, nil
+	// Apache Kafka 4.3 lists offsets twice after it has refused a commit that was too large to be written.
+	return slices.CompactFunc(os, func(a, b CommittedOffset) bool { return a.Topic == b.Topic && a.Partition == b.Partition }), nil
 }

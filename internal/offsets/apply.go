@@ -224,8 +224,11 @@ func (a *applying) note(changed int, took time.Duration, refused, left []Failure
 
 // tooLarge tells whether a request failed because it, or what the coordinator
 // makes of it, is too large.
+//
+// Apache Kafka 4.3 says UNKNOWN_SERVER_ERROR when what it would write is more
+// than max.message.bytes of __consumer_offsets.
 func tooLarge(err error) bool {
-	return errors.Is(err, kerr.InvalidCommitOffsetSize) || errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
+	return errors.Is(err, kerr.UnknownServerError) || errors.Is(err, kerr.InvalidCommitOffsetSize) || errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
 }
 
 // request sends one round: a commit for what is set, a delete for what is
