@@ -9,7 +9,7 @@ import (
 // Notifications say who is told about an operation. Each channel is used when
 // it has an address or key.
 type Notifications struct {
-	Webhook   Webhook   `json:"webhook,omitzero" doc:"Any HTTP endpoint: it gets a POST with the event as JSON (docs/OPERATIONS.md)."`
+	Webhook   Webhook   `json:"webhook,omitzero" doc:"Any HTTP endpoint: it gets a POST with the event as JSON (docs/OPERATING.md)."`
 	Slack     Slack     `json:"slack,omitzero" doc:"Slack, or what understands its incoming webhooks (Mattermost, Rocket.Chat, Discord with /slack)."`
 	PagerDuty PagerDuty `json:"pagerduty,omitzero" doc:"PagerDuty, Events API v2."`
 }

@@ -23,11 +23,11 @@ func Reference() string {
 		{"backup.consumer_groups", "### backup.consumer_groups", GroupFilter{}},
 		{"restore", "## restore", Restore{}},
 		{"approval", "## approval\n\nWith `required: true` an operation makes its plan, shows it, and waits. See docs/OPERATING.md.", Approval{}},
-		{"notifications", "## notifications\n\nA channel is used when its address or key is given. See docs/OPERATIONS.md.", Notifications{}},
+		{"notifications", "## notifications\n\nA channel is used when its address or key is given. See docs/OPERATING.md.", Notifications{}},
 		{"notifications.webhook", "### notifications.webhook", Webhook{}},
 		{"notifications.slack", "### notifications.slack", Slack{}},
 		{"notifications.pagerduty", "### notifications.pagerduty", PagerDuty{}},
-		{"retention", "## retention\n\nFor `prune`. A backup is kept when any rule keeps it; the newest of each cluster always is. See docs/OPERATIONS.md.", Retention{}},
+		{"retention", "## retention\n\nFor `prune`. A backup is kept when any rule keeps it; the newest of each cluster always is. See docs/OPERATING.md.", Retention{}},
 		{"temporal", "## temporal", Temporal{}},
 	}
 	for _, s := range sections {

@@ -30,7 +30,7 @@ func TestNamedMetricsExist(t *testing.T) {
 		known[f.GetName()] = true
 	}
 	name := regexp.MustCompile(`kafka_backup_[a-z_]*[a-z]`)
-	for _, file := range []string{"../../deploy/prometheus/alerts.yaml", "../../deploy/grafana/dashboard.json", "../../docs/OPERATIONS.md"} {
+	for _, file := range []string{"../../deploy/prometheus/alerts.yaml", "../../deploy/grafana/dashboard.json", "../../docs/OPERATING.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
