@@ -27,7 +27,7 @@ func Reference() string {
 		{"notifications.webhook", "### notifications.webhook", Webhook{}},
 		{"notifications.slack", "### notifications.slack", Slack{}},
 		{"notifications.pagerduty", "### notifications.pagerduty", PagerDuty{}},
-		{"retention", "## retention\n\nFor `prune`. A backup is kept when any rule keeps it; the newest of each cluster always is. See docs/OPERATING.md.", Retention{}},
+		{"retention", "## retention\n\nFor `prune`. A backup is kept when any rule keeps it; the newest of each cluster, and of each selection of its topics, always is. See docs/OPERATING.md.", Retention{}},
 		{"temporal", "## temporal", Temporal{}},
 	}
 	for _, s := range sections {

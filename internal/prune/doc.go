@@ -6,9 +6,10 @@
 //     cut off and whatever runs beside it. A backup is first marked, then its
 //     manifest is dropped, then what no manifest names is swept; each prune
 //     goes on with the marks that it finds.
-//   - Never dropped are the newest complete backup of a cluster, a backup that
-//     a running operation uses, one that an unfinished backup adds to, one
-//     that has a hold, and one whose manifest is locked by the store.
+//   - Never dropped are the newest complete backup of a cluster, and of each
+//     selection of its topics, a backup that a running operation uses, one
+//     that an unfinished backup adds to, one that has a hold, and one whose
+//     manifest is locked by the store.
 //   - The id of a backup that was given up cannot be used before nothing is
 //     left of it.
 //   - What cannot be told is not removed: a manifest or index that cannot be

@@ -247,13 +247,24 @@ func (in *insight) veto(id, format string, args ...any) {
 func lookAt(ctx context.Context, repo *repository.Repository, manifests []*repository.Manifest, o Options, running []Operation) (*insight, error) {
 	in := &insight{vetoes: map[string][]string{}}
 	newest := map[string]*repository.Manifest{}
-	for _, m := range manifests {
-		if n := newest[m.ClusterID]; n == nil || m.CreatedAt.After(n.CreatedAt) {
-			newest[m.ClusterID] = m
+	note := func(of string, m *repository.Manifest) {
+		if n := newest[of]; n == nil || m.CreatedAt.After(n.CreatedAt) {
+			newest[of] = m
 		}
 	}
-	for _, m := range newest {
-		in.veto(m.BackupID, retention.Newest)
+	for _, m := range manifests {
+		note(m.ClusterID, m)
+		if m.Selection != nil {
+			// Another backup, however new, may not hold the same topics.
+			note(fmt.Sprintf("%s %+v", m.ClusterID, *m.Selection), m)
+		}
+	}
+	for of, m := range newest {
+		if of == m.ClusterID {
+			in.veto(m.BackupID, retention.Newest)
+		} else if newest[m.ClusterID] != m {
+			in.veto(m.BackupID, "newest of its selection of topics")
+		}
 	}
 	holds, err := repo.Holds(ctx, "")
 	if err != nil {

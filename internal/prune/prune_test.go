@@ -27,6 +27,8 @@ type store struct {
 	*repository.Repository
 	t rapid.TB
 	n int // of backups made
+
+	selection *repository.Selection // of the next backups
 }
 
 func newStore(t rapid.TB) *store {
@@ -119,7 +121,7 @@ func (s *store) backup(id, cluster, previous string, skip int) {
 	var sums repository.Tally
 	sums.Add(id, shard)
 	_, err = s.WriteManifest(ctx, &repository.Manifest{BackupID: id, ClusterID: cluster, CreatedAt: when, FinishedAt: when, Previous: named(previous),
-		Index: []repository.ObjectRef{at}, Totals: sums.Totals()})
+		Selection: s.selection, Index: []repository.ObjectRef{at}, Totals: sums.Totals()})
 	s.check(err)
 }
 
@@ -289,6 +291,20 @@ func TestTheNewestOfAClusterStaysEvenWhenAPatternLeavesItOut(t *testing.T) {
 	}
 	if !slices.Equal(s.complete(), []string{"nightly-2", "manual"}) {
 		t.Errorf("left %v", s.complete())
+	}
+}
+
+// A policy counts a cluster's backups together: without more, many of one
+// selection of topics would drop the only one of another.
+func TestTheNewestOfEachSelectionStays(t *testing.T) {
+	s := newStore(t)
+	for i, include := range []string{"all", "all", "orders", "orders", "orders"} {
+		s.selection = &repository.Selection{Include: []string{include}}
+		s.backup(fmt.Sprint(include, i), "c", "", 0)
+	}
+	dropped, _ := prune(s, last(1))
+	if !slices.Equal(dropped.Dropped, []string{"all0", "orders2", "orders3"}) {
+		t.Errorf("dropped %v", dropped.Dropped)
 	}
 }
 
