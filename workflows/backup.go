@@ -4,6 +4,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
@@ -50,7 +51,7 @@ func Backup(ctx workflow.Context, req activities.BackupRequest) (report activiti
 	}
 
 	if err := o.copyParts(ctx, req, plan); err != nil {
-		o.did("%d of at most %d records are copied; backup %s, started again, goes on after them", o.Done.Records, o.Total.Records, req.BackupID)
+		o.did("%s of at most %s records are copied; backup %s, started again, goes on after them", render.Count(o.Done.Records), render.Count(o.Total.Records), req.BackupID)
 		o.notDone("the backup has no manifest, so it does not exist yet")
 		return report, err
 	}

@@ -5,6 +5,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
@@ -89,7 +90,7 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activi
 	if plan.Groups > 0 {
 		reset, err := o.resetOffsets(ctx, req, plan)
 		if err != nil {
-			o.did("all %d records are restored and stay", data.Total.Records)
+			o.did("all %s records are restored and stay", render.Count(data.Total.Records))
 			o.notDone("the offsets of %d consumer groups are not set", plan.Groups)
 			return report, err
 		}
@@ -128,7 +129,7 @@ func (o *operation) restoreRecords(ctx workflow.Context, req activities.RestoreR
 			o.did("%s", k)
 		}
 		if sent && (released.Deleted == 0 || released.Deleted < plan.Topics) {
-			o.did("%d of at most %d records are restored; the same restore, started again, goes on after them", o.Done.Records, o.Total.Records)
+			o.did("%s of at most %s records are restored; the same restore, started again, goes on after them", render.Count(o.Done.Records), render.Count(o.Total.Records))
 		}
 		if rerr == nil {
 			o.undid("the topic configurations are as they were")

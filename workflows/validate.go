@@ -5,6 +5,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
@@ -46,7 +47,7 @@ func Validate(ctx workflow.Context, req activities.ValidateRequest) (report acti
 	})
 	if err != nil {
 		found := &reached.Report
-		o.did("%d objects and %d records were checked to the end of a part, with %d problems", found.Objects, found.Records, found.ProblemCount)
+		o.did("%s objects and %s records were checked to the end of a part, with %s problems", render.Count(int64(found.Objects)), render.Count(found.Records), render.Count(int64(found.ProblemCount)))
 		o.notDone("the backup was not checked to its end")
 		return report, err
 	}

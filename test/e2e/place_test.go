@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/test/oracle"
 	"github.com/kafka-backup/kafka-backup/test/rig"
 )
@@ -176,7 +176,7 @@ func TestSameRestoreAgain(t *testing.T) {
 	if n == 0 || n >= want.Records() {
 		t.Fatalf("%d of %d records arrived before the failure: it was not in the middle", n, want.Records())
 	}
-	refused(t, failed, 1, fmt.Sprintf("done, and stays: %d of at most", n), "done, and stays: 1 topics were created")
+	refused(t, failed, 1, "done, and stays: "+render.Count(int64(n))+" of at most", "done, and stays: 1 topics were created")
 	if got := dynamicConfigs(u, c, "again-restored")["again-restored"]; got != config {
 		t.Errorf("after the failure the topic is configured %q, want %q", got, config)
 	}

@@ -1,7 +1,6 @@
 package operate
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	enumspb "go.temporal.io/api/enums/v1"
 
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/test/rig"
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
@@ -129,7 +129,7 @@ func TestCancelSaysWhatWasDone(t *testing.T) {
 	o.wantCode(o.run("dave", "cancel", r.id, "--reason", "wrong cluster"), 0, "Cancelling")
 	out := o.run("carol", "watch", r.id)
 	o.wantCode(out, 1, "cancelled in phase restore by dave: wrong cluster", "done, and stays", "put back: the topic configurations", "not done: the offsets of")
-	if n := o.logged(r); !strings.Contains(out.Err, fmt.Sprintf("done, and stays: %d of at most", n)) {
+	if n := o.logged(r); !strings.Contains(out.Err, "done, and stays: "+render.Count(int64(n))+" of at most") {
 		t.Errorf("the log holds %d records: %s", n, out)
 	}
 	if s := o.status(r.id); s != enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED {

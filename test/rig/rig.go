@@ -12,8 +12,6 @@ package rig
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -32,7 +30,7 @@ import (
 // Programs are the paths of the built programs.
 type Programs struct{ Command, Worker, Server string }
 
-// Build builds the programs into the user's cache folder. Where nothing
+// Build builds the programs into the folder bin of the source tree. Where nothing
 // changed, Go's own cache makes it short; the embedded server takes some
 // minutes the first time.
 func Build(ctx context.Context) (*Programs, error) {
@@ -40,14 +38,9 @@ func Build(ctx context.Context) (*Programs, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return nil, fmt.Errorf("rig: %w", err)
-	}
 	// Each source tree has programs of its own: the tests of one must not run
 	// what those of another have just built.
-	tree := sha256.Sum256([]byte(root))
-	dir := filepath.Join(cache, "kafka-backup", "programs-"+hex.EncodeToString(tree[:4]))
+	dir := filepath.Join(root, "bin", "rig")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
