@@ -105,9 +105,9 @@ var operations = []struct {
 			case at < 4:
 				m.wantCode(out, 1, "put back: the topic configurations", "not done: the offsets of 1 consumer groups were not set")
 			case at == 4: // no offset has been set
-				m.wantCode(out, 1, "all 1200 records are restored and stay")
+				m.wantCode(out, 1, "all 1,200 records are restored and stay")
 			default:
-				m.wantCode(out, 1, "all 1200 records are restored and stay", "put back: the groups' offsets")
+				m.wantCode(out, 1, "all 1,200 records are restored and stay", "put back: the groups' offsets")
 			}
 		},
 	},
