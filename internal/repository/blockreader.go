@@ -9,8 +9,11 @@ import (
 
 const (
 	// runBytes is the most that is read at once for several readers, unwanted bytes between their
-	// blocks included. A block of more than half of it is read by itself.
+	// blocks included.
 	runBytes = 1 << 20
+	// smallBlock is up to which length blocks are read together. A larger one is worth a request of
+	// its own, and would wait in memory for its reader to come.
+	smallBlock = 64 << 10
 	// maxRuns is how many runs are kept for those who have not yet come, and how many are read beside
 	// each other.
 	maxRuns = 8
@@ -53,7 +56,7 @@ func NewBlockReader(wanted func(*Segment) []Block) *BlockReader {
 
 // Read is as [Segment.ReadBlock].
 func (r *BlockReader) Read(ctx context.Context, s *Segment, b Block, buf *Buffer) ([]byte, error) {
-	if r != nil && b.Length <= runBytes/2 {
+	if r != nil && b.Length <= smallBlock {
 		if run := r.take(ctx, s, &b); run != nil {
 			defer r.done(run)
 			stored := run.data[b.Position-run.position:][:b.Length]
@@ -185,7 +188,7 @@ func cutRuns(blocks []Block) (runs []*run) {
 	var n *run
 	for i := range blocks {
 		b := &blocks[i]
-		if b.Length > runBytes/2 {
+		if b.Length > smallBlock {
 			continue
 		}
 		if end := b.Position + b.Length; n != nil && b.Position-n.position-n.length <= bridge && end-n.position <= runBytes {
