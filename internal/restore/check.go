@@ -92,11 +92,7 @@ func (p *planner) checkRights(ctx context.Context, plan *Plan) error {
 	if p.cluster.Supports(kmsg.DescribeProducers, 0) {
 		operations = append(operations, kmsg.ACLOperationRead)
 	}
-	names := make([]string, len(plan.Topics))
-	for i := range plan.Topics {
-		names[i] = plan.Topics[i].Target
-	}
-	if err := p.cluster.CheckTopicRights(ctx, names, operations...); err != nil {
+	if err := p.cluster.CheckTopicRights(ctx, plan.targets(), operations...); err != nil {
 		return err
 	}
 	return p.cluster.CheckGroupRights(ctx, plan.Groups, kmsg.ACLOperationDescribe, kmsg.ACLOperationRead)
@@ -104,11 +100,7 @@ func (p *planner) checkRights(ctx context.Context, plan *Plan) error {
 
 // checkTargets holds the plan against the target cluster.
 func (p *planner) checkTargets(ctx context.Context, plan *Plan) error {
-	names := make([]string, len(plan.Topics))
-	for i := range plan.Topics {
-		names[i] = plan.Topics[i].Target
-	}
-	there, err := p.cluster.DescribeTopics(ctx, names)
+	there, err := p.cluster.DescribeTopics(ctx, plan.targets())
 	if err != nil {
 		return err
 	}

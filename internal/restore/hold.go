@@ -71,7 +71,7 @@ func (p *preparer) holds(ctx context.Context) (*Holds, error) {
 	if err == nil || !errors.Is(err, repository.ErrNotFound) {
 		return h, err
 	}
-	there, err := p.cluster.DescribeTopics(ctx, p.names())
+	there, err := p.cluster.DescribeTopics(ctx, p.plan.targets())
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func isHeld(c kafka.TopicConfig) bool {
 
 // apply sets what is held, where it is not held already.
 func (p *preparer) apply(ctx context.Context, holds *Holds) error {
-	configs, err := p.cluster.TopicConfigs(ctx, p.names())
+	configs, err := p.cluster.TopicConfigs(ctx, p.plan.targets())
 	if err != nil {
 		return err
 	}

@@ -121,6 +121,15 @@ func (p *Plan) MappingKey() string { return p.object("mapping.json") }
 // object is the key of another object of the same restore.
 func (p *Plan) object(name string) string { return p.Base + name }
 
+// targets are the names of the target topics.
+func (p *Plan) targets() []string {
+	names := make([]string, len(p.Topics))
+	for i := range p.Topics {
+		names[i] = p.Topics[i].Target
+	}
+	return names
+}
+
 // rule is the plan's rule for a source partition.
 func (p *Plan) rule(from *repository.Partition) Rule {
 	return Rule{From: from.LogStart, Start: p.Start, End: p.End}

@@ -13,10 +13,7 @@ import (
 // retentionWarnings says which topics' retention, now that it holds again,
 // deletes records that were just restored.
 func retentionWarnings(ctx context.Context, cluster *kafka.Cluster, plan *Plan) ([]string, error) {
-	names := make([]string, len(plan.Topics))
-	for i := range plan.Topics {
-		names[i] = plan.Topics[i].Target
-	}
+	names := plan.targets()
 	configs, err := cluster.TopicConfigs(ctx, names)
 	if err != nil {
 		return nil, err

@@ -194,14 +194,6 @@ type preparer struct {
 	plan    *Plan
 }
 
-func (p *preparer) names() []string {
-	names := make([]string, len(p.plan.Topics))
-	for i := range p.plan.Topics {
-		names[i] = p.plan.Topics[i].Target
-	}
-	return names
-}
-
 // create creates the topics that are missing, held from the first moment: a
 // broker hears of a later change some time after it was made, and would take
 // the first records under the captured configuration.
@@ -251,7 +243,7 @@ func (p *preparer) create(ctx context.Context, holds *Holds) error {
 
 // fix records where each partition begins and as which producer it is filled.
 func (p *preparer) fix(ctx context.Context, holds *Holds, producer int64, epoch int16) (*Targets, error) {
-	there, err := p.cluster.DescribeTopics(ctx, p.names())
+	there, err := p.cluster.DescribeTopics(ctx, p.plan.targets())
 	if err != nil {
 		return nil, err
 	}
