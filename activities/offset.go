@@ -3,45 +3,22 @@ package activities
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
-	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/offsets"
-	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
-)
-
-// Types of application errors of operations on offsets.
-const (
-	OutOfRange    = "OutOfRange"    // a target is not in the log
-	ActiveMembers = "ActiveMembers" // a group has active members
-	PlanMoved     = "PlanMoved"     // the cluster is not as the plan found it
-	NotSet        = "NotSet"        // offsets could not be set, and were put back
-	UndoFailed    = "UndoFailed"    // ... and could not be put back
-)
-
-// Direction is where a change of offsets goes: Forward to the targets, Back to
-// what was committed before.
-type Direction = offsets.Direction
-
-// The directions.
-const (
-	Forward = offsets.Forward
-	Back    = offsets.Back
 )
 
 // Shards are some shards of a plan of offsets.
 type Shards = offsets.Shards
 
 // Tries is how often a partition whose error is transient is tried in one
-// round. A further round is another activity, after a durable timer.
+// round, at most. A further round is another activity, after a durable timer.
 const Tries = 4
 
 // OffsetRequest is whose committed offsets to set, to what, and how.
@@ -60,10 +37,19 @@ type OffsetRequest struct {
 	// WaitInactive is how long groups with active members are waited for; 0: they
 	// are refused.
 	WaitInactive time.Duration `json:"wait_inactive,omitempty"`
-	// MaxConcurrent is how many requests are in flight; 0 means 100. MaxRetries
-	// is how often a partition is tried again; nil means 20.
+	// MaxConcurrent is how many requests are in flight at most; 0 means 100.
+	// MaxRetries is how often a partition whose error is transient is tried again
+	// at most; nil means 20.
 	MaxConcurrent int  `json:"max_concurrent,omitempty"`
 	MaxRetries    *int `json:"max_retries,omitempty"`
+}
+
+// Attempts is how often a partition whose error is transient is tried, 1 or more.
+func (r *OffsetRequest) Attempts() int {
+	if r.MaxRetries == nil {
+		return 21
+	}
+	return max(0, *r.MaxRetries) + 1
 }
 
 // OffsetPlan is a planned change of offsets. The plan itself is in the
@@ -77,6 +63,10 @@ type OffsetPlan struct {
 	Totals    offsets.Totals       `json:"totals"`
 	// Active says which groups have active members; a few.
 	Active string `json:"active,omitempty"`
+	// SeenAt is when the groups were last seen as the plan found them.
+	SeenAt time.Time `json:"seen_at"`
+	// LeftOut is how many groups are left out, as they could not be captured.
+	LeftOut int `json:"left_out,omitempty"`
 }
 
 // OffsetsApplied is what became of shards in one round.
@@ -91,7 +81,27 @@ type OffsetsApplied struct {
 type OffsetsVerified struct {
 	Checked int64  `json:"checked"`
 	Wrong   int64  `json:"wrong"`
+	Open    int64  `json:"open"` // could not be read, to be tried again
 	First   string `json:"first,omitempty"`
+}
+
+// OffsetsSeen is the state of the groups just before the first of their offsets
+// is changed.
+type OffsetsSeen struct {
+	Snapshot string    `json:"snapshot_id,omitempty"` // empty: none was taken
+	At       time.Time `json:"at"`
+	LeftOut  int       `json:"left_out,omitempty"` // groups that could not be captured, and are not changed
+}
+
+// OffsetsUndone is what became of putting shards back.
+type OffsetsUndone struct {
+	PutBack int64  `json:"put_back"`
+	Left    int64  `json:"left"`   // somebody else has committed since
+	Failed  int64  `json:"failed"` // cannot be put back
+	Open    int64  `json:"open"`   // to be tried again
+	First   string `json:"first,omitempty"`
+	// FirstLeft is the first of those left.
+	FirstLeft string `json:"first_left,omitempty"`
 }
 
 // OffsetReport is what an operation on offsets did.
@@ -105,7 +115,8 @@ type OffsetReport struct {
 
 // Partly tells whether something that was asked for was not done.
 func (r *OffsetReport) Partly() bool {
-	return r.Summary.Failed > 0 || r.Totals.Blocked > 0 || r.Totals.OutOfRange > 0 || r.Totals.Failed > 0
+	t := &r.Totals
+	return r.Summary.Failed > 0 || t.Blocked > 0 || t.OutOfRange > 0 || t.Failed > 0 || t.Skip > 0
 }
 
 // SnapshotRequest is what to take a snapshot of.
@@ -159,69 +170,21 @@ func (*Offsets) PlanOffsets(ctx context.Context, req OffsetRequest, number int, 
 		if err != nil {
 			return OffsetPlan{}, err
 		}
-		return describePlan(ctx, repo, plan, ref, name, req.Offsets.BestEffort, refuseActive)
+		p, active, err := describePlan(ctx, repo, plan, ref, name, req.Offsets.BestEffort)
+		if err != nil || active == nil {
+			return p, err
+		}
+		if p.Active = active.Error(); req.Offsets.BestEffort || !refuseActive && req.Plan == nil {
+			return p, nil
+		}
+		active.Waited, active.Planned = req.WaitInactive > 0 && req.Plan == nil, req.Plan != nil
+		return p, active
 	})
 }
 
 func offsetFolder(ctx context.Context, repo *repository.Repository) offsets.Folder {
 	e := activity.GetInfo(ctx).WorkflowExecution
 	return offsets.OperationFolder(repo, e.ID, e.RunID)
-}
-
-// describePlan is the plan as it is put to an approver, or why it is refused.
-func describePlan(ctx context.Context, repo *repository.Repository, p *offsets.Plan, ref repository.ObjectRef, name string, bestEffort, refuseActive bool) (OffsetPlan, error) {
-	t := p.Totals
-	d := OffsetPlan{Ref: ref, Name: name, ClusterID: p.ClusterID, Shards: len(p.Shards), Totals: t}
-	table := Table{Name: "Committed offsets", Header: []string{"Group", "Topic", "Partition", "Current", "Target", "Action"}}
-	var bad []offsets.GroupPlan
-	for n := range p.Shards {
-		if n > 0 && len(table.Rows) == MaxProposalRows && t.Blocked == 0 && t.OutOfRange == 0 && t.Failed == 0 {
-			break
-		}
-		s, err := p.ReadShard(ctx, repo, n)
-		if err != nil {
-			return d, err
-		}
-		for i := range s.Groups {
-			g := &s.Groups[i]
-			if g.Bad() && len(bad) < 20 {
-				bad = append(bad, *g)
-			}
-			for j := range g.Topics {
-				for k := range g.Topics[j].Rows {
-					if r := &g.Topics[j].Rows[k]; r.Action.Changes() && len(table.Rows) < MaxProposalRows {
-						table.Add(g.Group, g.Topics[j].Topic, strconv.Itoa(int(r.Partition)), place(r.Current), place(r.Target), string(r.Action))
-					}
-				}
-			}
-		}
-	}
-	table.More = int(t.Changes()) - len(table.Rows)
-	d.Proposal = Proposal{Key: ref.Key, Digest: p.Changes,
-		Summary: fmt.Sprintf("set %s committed offsets of %s consumer groups on cluster %s, from %s", render.Count(t.Changes()), render.Count(int64(t.Groups-t.Blocked)), p.ClusterID, p.Source),
-		Facts: []Fact{{"Unchanged", render.Count(t.Unchanged)}, {"Left out", render.Count(t.Skip)}, {"Out of range", render.Count(t.OutOfRange)},
-			{"Lag before", render.Count(t.LagBefore)}, {"Lag after", render.Count(t.LagAfter)}},
-		Tables: []Table{table}, Warnings: p.Warnings[:min(len(p.Warnings), 20)],
-	}
-	refusal := offsets.Refusal(t, bad)
-	var active *offsets.ActiveError
-	if errors.As(refusal, &active) {
-		d.Active = refusal.Error()
-		if !refuseActive {
-			return d, nil
-		}
-	}
-	if refusal != nil && !bestEffort {
-		return d, refusal
-	}
-	return d, nil
-}
-
-func place(offset int64) string {
-	if offset < 0 {
-		return "-"
-	}
-	return strconv.FormatInt(offset, 10)
 }
 
 // run opens what an operation on offsets needs, and reads its plan.
@@ -235,7 +198,14 @@ func (r *OffsetRequest) run(ctx context.Context, plan OffsetPlan) (*offsets.Run,
 		done()
 		return nil, nil, err
 	}
-	return &offsets.Run{Folder: offsetFolder(ctx, repo), Cluster: cluster, Plan: p, Name: plan.Name}, done, nil
+	run := &offsets.Run{Folder: offsetFolder(ctx, repo), Cluster: cluster, Plan: p, Name: plan.Name, Seen: plan.SeenAt}
+	if plan.LeftOut > 0 {
+		if err := run.ReadLeftOut(ctx); err != nil {
+			done()
+			return nil, nil, err
+		}
+	}
+	return run, done, nil
 }
 
 // ActiveGroups counts the groups of a plan that have active members now, and
@@ -247,55 +217,53 @@ func (*Offsets) ActiveGroups(ctx context.Context, req OffsetRequest, plan Offset
 			return "", err
 		}
 		defer done()
-		return offsets.Active(ctx, run)
+		active, err := run.StillActive(ctx)
+		if err != nil || active == nil {
+			return "", err
+		}
+		return active.Error(), nil
 	})
 }
 
 // SnapshotPlanned takes a snapshot of the groups of a plan, and makes sure that
 // the cluster is still as the plan found it. at is what the snapshot's id is
-// made from.
-func (*Offsets) SnapshotPlanned(ctx context.Context, req OffsetRequest, plan OffsetPlan, at time.Time) (SnapshotReport, error) {
-	return step(ctx, false, func(ctx context.Context) (SnapshotReport, error) {
+// made from. For best effort, groups that cannot be captured are left out, and
+// those that have moved since are found when it is their turn.
+func (*Offsets) SnapshotPlanned(ctx context.Context, req OffsetRequest, plan OffsetPlan, at time.Time) (OffsetsSeen, error) {
+	return step(ctx, false, func(ctx context.Context) (OffsetsSeen, error) {
 		run, done, err := req.run(ctx, plan)
 		if err != nil {
-			return SnapshotReport{}, err
+			return OffsetsSeen{}, err
 		}
 		defer done()
-		var names []string
-		for n := range run.Plan.Shards {
-			s, err := run.Plan.ReadShard(ctx, run.Folder.Repository, n)
-			if err != nil {
-				return SnapshotReport{}, err
-			}
-			for i := range s.Groups {
-				if s.Groups[i].Blocked == "" {
-					names = append(names, s.Groups[i].Group)
-				}
-			}
+		seen := OffsetsSeen{At: plan.SeenAt}
+		names, err := run.Groups(ctx)
+		if err != nil {
+			return seen, err
 		}
 		if !req.Offsets.BestEffort {
-			for n := range run.Plan.Shards {
-				s, err := run.Plan.ReadShard(ctx, run.Folder.Repository, n)
-				if err != nil {
-					return SnapshotReport{}, err
-				}
-				if err := offsets.CheckUnmoved(ctx, run.Cluster, s, req.Plan != nil); err != nil {
-					return SnapshotReport{}, err
-				}
+			seen.At = time.Now()
+			if err := run.CheckUnmoved(ctx, req.Plan != nil); err != nil {
+				return seen, err
 			}
 		}
-		var report SnapshotReport
-		if !req.NoSnapshot {
-			s, err := offsets.TakeSnapshot(ctx, run.Cluster, run.Folder.Repository, offsets.SnapshotRequest{
-				Groups: offsets.Selection{Names: names}, Missing: true, Description: req.Description, Requester: req.Requester,
-				Operation: operationName(ctx), At: at,
-			})
-			if err != nil {
-				return SnapshotReport{}, err
-			}
-			report = snapshotReport(s)
+		if req.NoSnapshot {
+			return seen, nil
 		}
-		return report, nil
+		snapshot := offsets.SnapshotRequest{Groups: offsets.Selection{Names: names}, Missing: true, Description: req.Description, Requester: req.Requester,
+			Operation: operationName(ctx), At: at}
+		if req.Offsets.BestEffort {
+			snapshot.Uncaptured = map[string]string{}
+		}
+		s, err := offsets.TakeSnapshot(ctx, run.Cluster, run.Folder.Repository, snapshot)
+		if err != nil {
+			return seen, err
+		}
+		seen.Snapshot, seen.LeftOut = s.ID, len(snapshot.Uncaptured)
+		if seen.LeftOut > 0 {
+			seen.LeftOut, err = run.WriteLeftOut(ctx, snapshot.Uncaptured)
+		}
+		return seen, err
 	})
 }
 
@@ -309,23 +277,10 @@ func snapshotReport(s *offsets.Snapshot) SnapshotReport {
 		Partitions: s.Partitions, Description: s.Description, Warnings: s.Warnings}
 }
 
-// ApplyOffsets makes the changes of shards, or puts back what was there.
-func (*Offsets) ApplyOffsets(ctx context.Context, req OffsetRequest, plan OffsetPlan, shards Shards, round int, to offsets.Direction) (OffsetsApplied, error) {
-	ctx, cancel := draining(ctx)
-	defer cancel()
-	report, stop := beating(ctx)
-	defer stop()
-	did, err := func() (did OffsetsApplied, err error) {
-		run, done, err := req.run(ctx, plan)
-		if err != nil {
-			return did, err
-		}
-		defer done()
-		var sum counter
-		outcomes, err := run.Apply(ctx, shards, round, to, offsets.Applier{
-			Cluster: run.Cluster, Concurrent: req.MaxConcurrent, Tries: Tries,
-			Report: func(n int) { report(Watermark{Done: Amount{Partitions: sum.add(n)}}) },
-		})
+// ApplyOffsets makes the changes of shards, in a round.
+func (*Offsets) ApplyOffsets(ctx context.Context, req OffsetRequest, plan OffsetPlan, shards Shards, round int) (OffsetsApplied, error) {
+	return setting(ctx, req, plan, req.Attempts()-round*Tries, func(ctx context.Context, run *offsets.Run, a offsets.Applier) (did OffsetsApplied, err error) {
+		outcomes, err := run.Apply(ctx, shards, round, a)
 		if err != nil {
 			return did, err
 		}
@@ -336,6 +291,38 @@ func (*Offsets) ApplyOffsets(ctx context.Context, req OffsetRequest, plan Offset
 			}
 		}
 		return did, nil
+	})
+}
+
+// PutOffsetsBack undoes the changes of shards, in a round.
+func (*Offsets) PutOffsetsBack(ctx context.Context, req OffsetRequest, plan OffsetPlan, shards Shards, round int) (OffsetsUndone, error) {
+	return setting(ctx, req, plan, Tries, func(ctx context.Context, run *offsets.Run, a offsets.Applier) (OffsetsUndone, error) {
+		u, err := run.PutBack(ctx, shards, round, a)
+		if err != nil {
+			return OffsetsUndone{}, err
+		}
+		return OffsetsUndone{PutBack: u.PutBack, Left: int64(len(u.Left)), Failed: int64(len(u.Failed)), Open: int64(len(u.Open)),
+			First: first(u.Failed, u.Open), FirstLeft: first(u.Left)}, nil
+	})
+}
+
+// setting runs an activity that sets offsets, and reports how many it has set.
+func setting[T any](ctx context.Context, req OffsetRequest, plan OffsetPlan, tries int, do func(context.Context, *offsets.Run, offsets.Applier) (T, error)) (T, error) {
+	ctx, cancel := draining(ctx)
+	defer cancel()
+	report, stop := beating(ctx)
+	defer stop()
+	did, err := func() (did T, err error) {
+		run, done, err := req.run(ctx, plan)
+		if err != nil {
+			return did, err
+		}
+		defer done()
+		var sum counter
+		return do(ctx, run, offsets.Applier{
+			Cluster: run.Cluster, Concurrent: req.MaxConcurrent, Tries: max(1, min(Tries, tries)),
+			Report: func(n int) { report(Watermark{Done: Amount{Partitions: sum.add(n)}}) },
+		})
 	}()
 	return did, classify(ctx, err, false)
 }
@@ -351,16 +338,20 @@ func first(lists ...[]offsets.Failure) string {
 	return ""
 }
 
-// VerifyOffsets reads shards back.
-func (*Offsets) VerifyOffsets(ctx context.Context, req OffsetRequest, plan OffsetPlan, shards Shards, to offsets.Direction) (OffsetsVerified, error) {
+// VerifyOffsets reads shards back. last: what cannot be read now is not read
+// again.
+func (*Offsets) VerifyOffsets(ctx context.Context, req OffsetRequest, plan OffsetPlan, shards Shards, last bool) (OffsetsVerified, error) {
 	return step(ctx, false, func(ctx context.Context) (OffsetsVerified, error) {
 		run, done, err := req.run(ctx, plan)
 		if err != nil {
 			return OffsetsVerified{}, err
 		}
 		defer done()
-		checked, wrong, err := run.Verify(ctx, shards, to)
-		return OffsetsVerified{checked, int64(len(wrong)), first(wrong)}, err
+		v, err := run.Verify(ctx, shards, last)
+		if err != nil {
+			return OffsetsVerified{}, err
+		}
+		return OffsetsVerified{v.Checked, int64(len(v.Wrong)), int64(len(v.Open)), first(v.Wrong, v.Open)}, nil
 	})
 }
 
@@ -396,52 +387,4 @@ func (*Offsets) TakeSnapshot(ctx context.Context, req SnapshotRequest, at time.T
 		}
 		return snapshotReport(s), nil
 	})
-}
-
-// offsetKind is the type of an error of package offsets; "" for others.
-func offsetKind(err error) string {
-	var (
-		rng       *offsets.RangeError
-		active    *offsets.ActiveError
-		moved     *offsets.MovedError
-		notFound  *offsets.GroupNotFoundError
-		topic     *offsets.MissingTopicError
-		request   *offsets.RequestError
-		snapshot  *offsets.NoSnapshotError
-		recreated *offsets.RecreatedError
-		blocked   *offsets.BlockedError
-		app       *temporal.ApplicationError
-	)
-	switch {
-	case errors.As(err, &app):
-		return ""
-	case errors.As(err, &rng):
-		return OutOfRange
-	case errors.As(err, &active):
-		return ActiveMembers
-	case errors.As(err, &moved):
-		return PlanMoved
-	case errors.As(err, &notFound), errors.As(err, &topic), errors.As(err, &snapshot):
-		return NotFound
-	case errors.As(err, &request):
-		return Configuration
-	case errors.As(err, &recreated):
-		return TopicRecreated
-	case errors.As(err, &blocked):
-		if blocked.Kind == offsets.BlockedNoRight {
-			return Authorization
-		}
-		return Refused
-	}
-	return ""
-}
-
-// cluster and repository for the activities of package restore's third phase
-// are opened by planned; the run of its plan of offsets is this.
-func restoreRun(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, key string) (*offsets.Run, error) {
-	p, err := offsets.ReadPlan(ctx, repo, key)
-	if err != nil {
-		return nil, err
-	}
-	return &offsets.Run{Folder: offsetFolder(ctx, repo), Cluster: cluster, Plan: p, Name: "reset"}, nil
 }

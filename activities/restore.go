@@ -70,6 +70,21 @@ type RestoreReport struct {
 // Partly tells whether something that was asked for is missing.
 func (r *RestoreReport) Partly() bool { return len(r.Failed) > 0 }
 
+// Reset adds what became of the groups' committed offsets.
+func (r *RestoreReport) Reset(did *OffsetReport) {
+	r.Groups, r.GroupOffsets = did.GroupsDone, int(did.Verified+did.Totals.Unchanged)
+	r.Warnings = append(r.Warnings, did.Warnings...)
+	for _, b := range did.Blocked {
+		r.Failed = append(r.Failed, GroupFailed{Group: b.Group, Error: b.Why})
+	}
+	for _, f := range did.Failures {
+		r.Failed = append(r.Failed, GroupFailed{Group: f.Group, Topic: f.Topic, Partition: f.Partition, Error: f.Error})
+	}
+	for _, s := range did.Skipped {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("group %s, topic %s partition %d: %s", s.Group, s.Topic, s.Partition, s.Why))
+	}
+}
+
 // GroupFailed is a consumer group whose offsets could not be set.
 type GroupFailed struct {
 	Group     string `json:"group"`
@@ -108,20 +123,6 @@ type ReleasedTargets struct {
 	Deleted int `json:"deleted,omitempty"`
 	// Kept are those that were not, and why.
 	Kept []string `json:"kept,omitempty"`
-}
-
-// OffsetSnapshot names a snapshot of the groups' offsets in the repository.
-type OffsetSnapshot struct {
-	Key  string `json:"key"`            // its id
-	Plan string `json:"plan,omitempty"` // key of the plan of what is set
-}
-
-// ResetOffsets is the outcome of the reset phase.
-type ResetOffsets struct {
-	Groups   int           `json:"groups"`  // whose offsets were all set and read back
-	Offsets  int           `json:"offsets"` // committed offsets set
-	Failed   []GroupFailed `json:"failed,omitempty"`
-	Warnings []string      `json:"warnings,omitempty"`
 }
 
 // PlanRestore decides what is restored where, checks all that can be checked,
@@ -290,81 +291,25 @@ func (*Restore) ReleaseTargets(ctx context.Context, req RestoreRequest, plan Res
 	})
 }
 
-// SnapshotOffsets translates the groups' offsets through the mapping, saves that
-// plan, and takes a snapshot of what is committed on the target now.
-func (*Restore) SnapshotOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan) (OffsetSnapshot, error) {
-	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (OffsetSnapshot, error) {
+// OffsetReset is the reset of the groups' offsets at the end of a restore.
+func (r *RestoreRequest) OffsetReset() OffsetRequest {
+	return OffsetRequest{Requested: Requested{Requester: r.Requester}, Target: r.Target, Storage: r.Storage, Offsets: offsets.Request{BestEffort: true}}
+}
+
+// PlanGroupOffsets translates the groups' offsets through the mapping, and makes
+// that the plan of what is set.
+func (*Restore) PlanGroupOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan) (OffsetPlan, error) {
+	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (OffsetPlan, error) {
 		reset := offsets.Request{BackupID: p.BackupID, Restore: p.MappingKey(), Groups: offsets.Selection{Names: p.Groups}, BestEffort: true, OnOutOfRange: offsets.ClampOutOfRange}
-		_, ref, err := offsetFolder(ctx, repo).StorePlan(ctx, "reset", func(emit func(*offsets.Shard) error) (*offsets.Plan, error) {
+		const name = "reset"
+		made, ref, err := offsetFolder(ctx, repo).StorePlan(ctx, name, func(emit func(*offsets.Shard) error) (*offsets.Plan, error) {
 			return reset.Plan(ctx, cluster, repo, emit)
 		})
 		if err != nil {
-			return OffsetSnapshot{}, err
+			return OffsetPlan{}, err
 		}
-		s, err := offsets.TakeSnapshot(ctx, cluster, repo, offsets.SnapshotRequest{
-			Groups: offsets.Selection{Names: p.Groups}, Missing: true, Description: "Before the reset of " + p.WorkflowID, Requester: req.Requester,
-			Operation: operationName(ctx), At: activity.GetInfo(ctx).ScheduledTime,
-		})
-		if err != nil {
-			return OffsetSnapshot{}, err
-		}
-		return OffsetSnapshot{Key: s.ID, Plan: ref.Key}, nil
+		return OffsetPlan{Ref: ref, Name: name, ClusterID: made.ClusterID, Shards: len(made.Shards), Totals: made.Totals, SeenAt: made.CreatedAt}, nil
 	})
-}
-
-// ResetOffsets sets the groups' committed offsets as planned and reads them
-// back.
-func (*Restore) ResetOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, snapshot OffsetSnapshot) (ResetOffsets, error) {
-	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, _ *restore.Plan, _ repository.ObjectRef) (ResetOffsets, error) {
-		run, err := restoreRun(ctx, cluster, repo, snapshot.Plan)
-		if err != nil {
-			return ResetOffsets{}, err
-		}
-		if _, err := run.Apply(ctx, run.All(), 0, offsets.Forward, offsets.Applier{Cluster: cluster, Tries: 10}); err != nil {
-			return ResetOffsets{}, err
-		}
-		if _, _, err := run.Verify(ctx, run.All(), offsets.Forward); err != nil {
-			return ResetOffsets{}, err
-		}
-		report, _, err := run.Report(ctx, repository.ObjectRef{Key: snapshot.Plan}, snapshot.Key)
-		if err != nil {
-			return ResetOffsets{}, err
-		}
-		out := ResetOffsets{Groups: report.GroupsDone, Offsets: int(report.Verified + report.Totals.Unchanged), Warnings: report.Warnings}
-		for _, b := range report.Blocked {
-			out.Failed = append(out.Failed, GroupFailed{Group: b.Group, Error: b.Why})
-		}
-		for _, f := range report.Failures {
-			out.Failed = append(out.Failed, GroupFailed{Group: f.Group, Topic: f.Topic, Partition: f.Partition, Error: f.Error})
-		}
-		for _, s := range report.Skipped {
-			out.Warnings = append(out.Warnings, fmt.Sprintf("group %s, topic %s partition %d: %s", s.Group, s.Topic, s.Partition, s.Why))
-		}
-		return out, nil
-	})
-}
-
-// RestoreOffsets puts the groups' offsets back to what they were, and reads
-// them back.
-func (*Restore) RestoreOffsets(ctx context.Context, req RestoreRequest, plan RestorePlan, snapshot OffsetSnapshot) error {
-	_, err := planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, _ *restore.Plan, _ repository.ObjectRef) (struct{}, error) {
-		run, err := restoreRun(ctx, cluster, repo, snapshot.Plan)
-		if err != nil {
-			return struct{}{}, err
-		}
-		if _, err := run.Apply(ctx, run.All(), 0, offsets.Back, offsets.Applier{Cluster: cluster, Tries: 20}); err != nil {
-			return struct{}{}, err
-		}
-		_, wrong, err := run.Verify(ctx, run.All(), offsets.Back)
-		if err != nil {
-			return struct{}{}, err
-		}
-		if n := len(wrong); n > 0 {
-			return struct{}{}, fmt.Errorf("%d committed offsets could not be put back, the first: %s", n, first(wrong))
-		}
-		return struct{}{}, nil
-	})
-	return err
 }
 
 // planned runs a short activity that follows a restore's plan.

@@ -61,7 +61,7 @@ func TestNothingIsChangedBeforeApproval(t *testing.T) {
 		t.Errorf("the report says %+v", d)
 	}
 	w.wantCalls("PlanRestore", "PlanRestore", "PrepareTargets plan-1", "RestorePart 0", "RestorePart 1", "RestorePart 2", "MapOffsets",
-		"ReleaseTargets failed=false", "SnapshotOffsets", "ResetOffsets")
+		"ReleaseTargets failed=false", "PlanGroupOffsets", "SnapshotPlanned", "ApplyOffsets 0", "VerifyOffsets 0", "ReportOffsets")
 }
 
 func TestNoApprovalRequired(t *testing.T) {

@@ -22,14 +22,14 @@ var runs = []struct {
 	request  any
 	steps    []string
 }{
-	{"restore", Restore, restoreRequest(), []string{"PlanRestore", "PrepareTargets plan-0", "RestorePart 1", "MapOffsets", "SnapshotOffsets", "ResetOffsets"}},
+	{"restore", Restore, restoreRequest(), []string{"PlanRestore", "PrepareTargets plan-0", "RestorePart 1", "MapOffsets", "PlanGroupOffsets", "SnapshotPlanned", "ApplyOffsets 0", "VerifyOffsets 0", "ReportOffsets"}},
 	{"backup", Backup, backupRequest(), []string{"PlanBackup", "CopyPart 1", "CompleteBackup"}},
 	{"prune", Prune, activities.PruneRequest{}, []string{"PlanPrune", "DropBackups", "Sweep"}},
-	{"offset-reset", OffsetReset, activities.OffsetRequest{}, []string{"PlanOffsets", "SnapshotPlanned", "ApplyOffsets forward 0", "VerifyOffsets forward 0", "ReportOffsets"}},
+	{"offset-reset", OffsetReset, activities.OffsetRequest{}, []string{"PlanOffsets", "SnapshotPlanned", "ApplyOffsets 0", "VerifyOffsets 0", "ReportOffsets"}},
 	{"offset-snapshot", OffsetSnapshot, activities.SnapshotRequest{}, []string{"TakeSnapshot"}},
 	{"offset-snapshot-delete", DeleteOffsetSnapshot, activities.DeleteSnapshotRequest{}, []string{"PlanDeletion", "DeleteSnapshot"}},
-	{"offset-rollback", OffsetRollback, activities.OffsetRequest{}, []string{"PlanOffsets", "ApplyOffsets forward 1"}},
-	{"offset-reset-bulk", BulkOffsetReset, activities.OffsetRequest{}, []string{"SnapshotPlanned", "VerifyOffsets forward 1"}},
+	{"offset-rollback", OffsetRollback, activities.OffsetRequest{}, []string{"PlanOffsets", "ApplyOffsets 1"}},
+	{"offset-reset-bulk", BulkOffsetReset, activities.OffsetRequest{}, []string{"SnapshotPlanned", "VerifyOffsets 1"}},
 	{"validate", Validate, activities.ValidateRequest{BackupID: "b"}, []string{"ValidateBackup"}},
 }
 
@@ -87,7 +87,7 @@ func TestCancelInEachPhase(t *testing.T) {
 					w.hang(step, func() { cancel(w) })
 					again := func() { w.CancelWorkflow(); cancel(w); w.SignalWorkflow(SignalPause, nil) }
 					w.meanwhile("ReleaseTargets failed=true", again)
-					w.meanwhile("RestoreOffsets", again)
+					w.meanwhile("PutOffsetsBack 0", again)
 					w.ExecuteWorkflow(run.workflow, run.request)
 					var c *temporal.CanceledError
 					if err := w.GetWorkflowError(); !errors.As(err, &c) {
@@ -103,11 +103,8 @@ func TestCancelInEachPhase(t *testing.T) {
 					if len(left.NotDone) == 0 || left.Phase == "" {
 						t.Errorf("it does not say what was not done: %+v", left)
 					}
-					for _, later := range run.steps[i+1:] {
-						if w.called(later) {
-							t.Errorf("%s was begun after the cancel: %q", later, w.calls)
-						}
-					}
+					w.wantNone(run.steps[i+1:])
+					w.wantOffsetsPutBack(step, left)
 					if run.name == "restore" {
 						w.wantPutBack(i, left)
 					}
@@ -116,6 +113,17 @@ func TestCancelInEachPhase(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// wantNone checks that no further step was begun after a cancel; but for the
+// report, which is also made of what was undone.
+func (w *world) wantNone(later []string) {
+	w.t.Helper()
+	for _, step := range later {
+		if w.called(step) && (step != "ReportOffsets" || !w.called("PutOffsetsBack 0")) {
+			w.t.Errorf("%s was begun after the cancel: %q", step, w.calls)
 		}
 	}
 }
@@ -133,14 +141,21 @@ func (w *world) wantPutBack(i int, left Left) {
 	if failed := w.called("ReleaseTargets failed=true"); failed != (i >= 1 && i <= 3) {
 		w.t.Errorf("ReleaseTargets was told failed=%v: %q", failed, w.calls)
 	}
-	if back := w.called("RestoreOffsets"); back != (i == 5) {
-		w.t.Errorf("offsets put back: %v: %q", back, w.calls)
-	}
-	if i == 5 && !strings.Contains(strings.Join(left.Undid, "\n"), "snapshot") {
-		w.t.Errorf("it does not say that the offsets were put back: %+v", left)
-	}
 	if i >= 2 && len(left.Did) == 0 {
 		w.t.Errorf("it does not say what stays: %+v", left)
+	}
+}
+
+// wantOffsetsPutBack checks that what was set is put back, and reported, when a
+// step is stopped or fails in which offsets are set or read back, and only then.
+func (w *world) wantOffsetsPutBack(step string, left Left) {
+	w.t.Helper()
+	want := strings.HasPrefix(step, "ApplyOffsets") || strings.HasPrefix(step, "VerifyOffsets")
+	if back := w.called("PutOffsetsBack 0"); back != want {
+		w.t.Errorf("offsets put back: %v: %q", back, w.calls)
+	}
+	if want && (!strings.Contains(strings.Join(left.Undid, "\n"), "all committed offsets are as they were (snapshot-1)") || !w.called("ReportOffsets")) {
+		w.t.Errorf("it does not say that the offsets were put back: %+v", left)
 	}
 }
 
@@ -208,11 +223,7 @@ func TestCancelWhilePaused(t *testing.T) {
 				if n := w.count(step); n != 1 {
 					t.Errorf("%s was begun %d times", step, n)
 				}
-				for _, later := range run.steps[i+1:] {
-					if w.called(later) {
-						t.Errorf("%s was begun after the cancel: %q", later, w.calls)
-					}
-				}
+				w.wantNone(run.steps[i+1:])
 			})
 		}
 	}
@@ -235,6 +246,7 @@ func TestFailureInEachPhase(t *testing.T) {
 				if p.State != Failed || len(p.Left.NotDone) == 0 {
 					t.Errorf("at the end it is %s and leaves %+v", p.State, p.Left)
 				}
+				w.wantOffsetsPutBack(step, p.Left)
 				if run.name == "restore" {
 					w.wantPutBack(i, p.Left)
 				}
@@ -256,13 +268,13 @@ func rootOf(err error) (root *temporal.ApplicationError) {
 // Offsets that cannot be put back are said so, with the snapshot's name.
 func TestUndoFails(t *testing.T) {
 	for name, how := range map[string]func(*world){
-		"after a failure": func(w *world) { w.refuse("ResetOffsets") },
-		"after a cancel":  func(w *world) { w.hang("ResetOffsets", func() { w.CancelWorkflow() }) },
+		"after a failure": func(w *world) { w.refuse("ApplyOffsets 0") },
+		"after a cancel":  func(w *world) { w.hang("ApplyOffsets 0", func() { w.CancelWorkflow() }) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			how(w)
-			w.refuse("RestoreOffsets")
+			w.refuse("PutOffsetsBack 0")
 			w.ExecuteWorkflow(Restore, restoreRequest())
 			wantType(t, w.GetWorkflowError(), "UndoFailed")
 			if p := w.progress(); p.State != Failed || !strings.Contains(fmt.Sprint(p.Left.NotDone), "snapshot") {

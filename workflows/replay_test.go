@@ -134,7 +134,7 @@ var scenarios = []scenario{
 		r.signal(SignalResume, nil)
 	}},
 	{name: "restore-paused-in-a-step", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
-		r.hang("ResetOffsets", func() { r.signal(SignalPause, nil) })
+		r.hang("ApplyOffsets 0", func() { r.signal(SignalPause, nil) })
 	}, do: func(r *recording) {
 		r.await(Paused)
 		r.signal(SignalResume, nil)
@@ -143,9 +143,9 @@ var scenarios = []scenario{
 		r.hang("RestorePart 1", func() { r.signal(SignalCancel, Control{By: "dave", Reason: "wrong cluster"}) })
 	}},
 	{name: "restore-cancelled-by-request", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
-		r.hang("ResetOffsets", func() { r.cancel() })
+		r.hang("ApplyOffsets 0", func() { r.cancel() })
 	}},
-	{name: "restore-failed", workflow: Restore, request: restoreRequest(), set: func(r *recording) { r.refuse("ResetOffsets") }},
+	{name: "restore-failed", workflow: Restore, request: restoreRequest(), set: func(r *recording) { r.refuse("ApplyOffsets 0") }},
 	{name: "backup-paused-and-cancelled", workflow: Backup, request: backupRequest(), set: func(r *recording) {
 		r.hang("CopyPart 0", func() { r.signal(SignalPause, nil) })
 	}, do: func(r *recording) {
@@ -161,12 +161,12 @@ var scenarios = []scenario{
 		r.await(Waiting)
 		r.update(Approve, Answer{By: "alice", Plan: digestA})
 	}},
-	{name: "offset-reset-put-back", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) { r.refuse("ApplyOffsets forward 1") }},
+	{name: "offset-reset-put-back", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) { r.refuse("ApplyOffsets 1") }},
 	{name: "offset-reset-cancelled", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) {
-		r.hang("VerifyOffsets forward 0", func() { r.cancel() })
+		r.hang("VerifyOffsets 0", func() { r.cancel() })
 	}},
 	{name: "offset-reset-paused", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) {
-		r.hang("ApplyOffsets forward 0", func() { r.signal(SignalPause, nil) })
+		r.hang("ApplyOffsets 0", func() { r.signal(SignalPause, nil) })
 	}, do: func(r *recording) {
 		r.await(Paused)
 		r.signal(SignalResume, nil)
@@ -174,7 +174,7 @@ var scenarios = []scenario{
 	{name: "offset-rollback", workflow: OffsetRollback, request: activities.OffsetRequest{}},
 	{name: "offset-reset-bulk", workflow: BulkOffsetReset, request: activities.OffsetRequest{}},
 	{name: "offset-reset-bulk-cancelled", workflow: BulkOffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) {
-		r.hang("ApplyOffsets forward 0", func() { r.signal(SignalCancel, Control{By: "dave"}) })
+		r.hang("ApplyOffsets 0", func() { r.signal(SignalCancel, Control{By: "dave"}) })
 	}},
 	{name: "offset-snapshot", workflow: OffsetSnapshot, request: activities.SnapshotRequest{}},
 	{name: "offset-snapshot-delete", workflow: DeleteOffsetSnapshot, request: activities.DeleteSnapshotRequest{}},

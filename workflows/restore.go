@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
@@ -88,14 +87,12 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activi
 
 	// Phase 3: reset.
 	if plan.Groups > 0 {
-		reset, err := o.resetOffsets(ctx, req, plan)
+		reset, err := o.resetGroups(ctx, req, plan)
 		if err != nil {
 			o.did("all %s records are restored and stay", render.Count(data.Total.Records))
-			o.notDone("the offsets of %d consumer groups are not set", plan.Groups)
 			return report, err
 		}
-		report.Groups, report.GroupOffsets, report.Failed = reset.Groups, reset.Offsets, reset.Failed
-		report.Warnings = append(report.Warnings, reset.Warnings...)
+		report.Reset(&reset)
 	}
 	report.FinishedAt = workflow.Now(ctx)
 	o.Done = data.Total
@@ -159,28 +156,20 @@ func (o *operation) restoreRecords(ctx workflow.Context, req activities.RestoreR
 	return data, err
 }
 
-// resetOffsets sets the groups' committed offsets: snapshot, apply, verify.
-// A failure or a cancel puts the snapshot back.
-func (o *operation) resetOffsets(ctx workflow.Context, req activities.RestoreRequest, plan activities.RestorePlan) (activities.ResetOffsets, error) {
+// resetGroups sets the groups' committed offsets as a bulk reset does: snapshot,
+// apply, verify. A failure of the whole or a cancel puts the snapshot back; what
+// cannot be set of a group is in the report.
+func (o *operation) resetGroups(ctx workflow.Context, req activities.RestoreRequest, plan activities.RestorePlan) (activities.OffsetReport, error) {
 	var a *activities.Restore
-	var snapshot activities.OffsetSnapshot
-	var reset activities.ResetOffsets
-	if err := o.phase(ctx, "reset", activities.Amount{}); err != nil {
-		return reset, err
-	}
-	if err := o.step(ctx, "snapshot the groups' offsets on the target", &snapshot, a.SnapshotOffsets, req, plan); err != nil {
-		return reset, err
-	}
-	err := o.step(ctx, "set the groups' offsets and read them back", &reset, a.ResetOffsets, req, plan, snapshot)
+	run := &offsetRun{operation: o, req: req.OffsetReset(), within: "reset"}
+	err := o.phase(ctx, "reset", activities.Amount{})
 	if err == nil {
-		return reset, nil
+		err = o.step(ctx, "plan the groups' offsets", &run.plan, a.PlanGroupOffsets, req, plan)
 	}
-	if uerr := o.undo(ctx, "put the groups' offsets back", nil, a.RestoreOffsets, req, plan, snapshot); uerr != nil {
-		o.notDone("the groups' offsets were not put back to the snapshot %s: %s", snapshot.Key, message(uerr))
-		return reset, temporal.NewApplicationErrorWithOptions(
-			"the offsets could not be set, and putting the snapshot "+snapshot.Key+" back failed too: "+uerr.Error(), "UndoFailed",
-			temporal.ApplicationErrorOptions{NonRetryable: true, Cause: err})
+	if err != nil {
+		o.notDone("the offsets of %d consumer groups are not set", plan.Groups)
+		return activities.OffsetReport{}, err
 	}
-	o.undid("the groups' offsets are as they were (snapshot %s)", snapshot.Key)
-	return reset, err
+	run.req.Description = "Before the reset of " + workflow.GetInfo(ctx).WorkflowExecution.ID
+	return run.carryOut(ctx)
 }

@@ -32,6 +32,12 @@ type fakes struct {
 	// is done in its place. Names are those in calls.
 	on map[string]func(ctx context.Context) error
 
+	// What the activities that set offsets say instead of that all is well; nil:
+	// it is.
+	applied  func(round int) activities.OffsetsApplied
+	verified func(last bool) activities.OffsetsVerified
+	undone   func(round int) activities.OffsetsUndone
+
 	mu    sync.Mutex
 	calls []string
 	over  chan struct{}
@@ -93,14 +99,8 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("ReleaseTargets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, failed bool) (activities.ReleasedTargets, error) {
 		return activities.ReleasedTargets{}, w.do(ctx, fmt.Sprintf("ReleaseTargets failed=%v", failed))
 	})
-	act("SnapshotOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan) (activities.OffsetSnapshot, error) {
-		return activities.OffsetSnapshot{Key: "snapshot"}, w.do(ctx, "SnapshotOffsets")
-	})
-	act("ResetOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, _ activities.OffsetSnapshot) (activities.ResetOffsets, error) {
-		return activities.ResetOffsets{Groups: 2, Offsets: 6}, w.do(ctx, "ResetOffsets")
-	})
-	act("RestoreOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan, _ activities.OffsetSnapshot) error {
-		return w.do(ctx, "RestoreOffsets")
+	act("PlanGroupOffsets", func(ctx context.Context, _ activities.RestoreRequest, _ activities.RestorePlan) (activities.OffsetPlan, error) {
+		return activities.OffsetPlan{Name: "reset", Shards: 6 /* one part */, Totals: offsets.Totals{Groups: 2, Set: 6}}, w.do(ctx, "PlanGroupOffsets")
 	})
 
 	act("PlanBackup", func(ctx context.Context, _ activities.BackupRequest) (activities.BackupPlan, error) {
@@ -143,17 +143,32 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("ActiveGroups", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan) (string, error) {
 		return "", w.do(ctx, "ActiveGroups")
 	})
-	act("SnapshotPlanned", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, _ time.Time) (activities.SnapshotReport, error) {
-		return activities.SnapshotReport{ID: "snapshot-1"}, w.do(ctx, "SnapshotPlanned")
+	act("SnapshotPlanned", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, _ time.Time) (activities.OffsetsSeen, error) {
+		return activities.OffsetsSeen{Snapshot: "snapshot-1"}, w.do(ctx, "SnapshotPlanned")
 	})
-	act("ApplyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, _ int, to offsets.Direction) (activities.OffsetsApplied, error) {
-		return activities.OffsetsApplied{Changed: 3}, w.do(ctx, fmt.Sprintf("ApplyOffsets %v %d", to, shards.From/6))
+	act("ApplyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, round int) (activities.OffsetsApplied, error) {
+		did := activities.OffsetsApplied{Changed: 3}
+		if w.applied != nil {
+			did = w.applied(round)
+		}
+		return did, w.do(ctx, fmt.Sprintf("ApplyOffsets %d", shards.From/6))
 	})
-	act("VerifyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, to offsets.Direction) (activities.OffsetsVerified, error) {
-		return activities.OffsetsVerified{Checked: 3}, w.do(ctx, fmt.Sprintf("VerifyOffsets %v %d", to, shards.From/6))
+	act("VerifyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, last bool) (activities.OffsetsVerified, error) {
+		did := activities.OffsetsVerified{Checked: 3}
+		if w.verified != nil {
+			did = w.verified(last)
+		}
+		return did, w.do(ctx, fmt.Sprintf("VerifyOffsets %d", shards.From/6))
+	})
+	act("PutOffsetsBack", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, round int) (activities.OffsetsUndone, error) {
+		did := activities.OffsetsUndone{PutBack: 3}
+		if w.undone != nil {
+			did = w.undone(round)
+		}
+		return did, w.do(ctx, fmt.Sprintf("PutOffsetsBack %d", shards.From/6))
 	})
 	act("ReportOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, _ string) (activities.OffsetReport, error) {
-		return activities.OffsetReport{Key: "report"}, w.do(ctx, "ReportOffsets")
+		return activities.OffsetReport{Report: offsets.Report{GroupsDone: 2, Verified: 6}, Key: "report"}, w.do(ctx, "ReportOffsets")
 	})
 	act("TakeSnapshot", func(ctx context.Context, _ activities.SnapshotRequest, _ time.Time) (activities.SnapshotReport, error) {
 		return activities.SnapshotReport{ID: "snapshot-1"}, w.do(ctx, "TakeSnapshot")

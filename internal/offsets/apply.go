@@ -39,10 +39,12 @@ type Failure struct {
 	Change
 	Code  string `json:"code"` // Kafka's name of the error, or see [Code]
 	Error string `json:"error"`
+
+	cause error // nil when it was read from a repository
 }
 
 func failure(group string, c Change, err error) Failure {
-	return Failure{Group: group, Change: c, Code: Code(err), Error: err.Error()}
+	return Failure{Group: group, Change: c, Code: Code(err), Error: err.Error(), cause: err}
 }
 
 // Applier makes changes: many partitions of a group in a request, several
@@ -81,7 +83,7 @@ type Outcome struct {
 }
 
 // Apply makes changes. What could not be made is in the outcome; the error is
-// only ctx's.
+// ctx's, or [ErrSuspended].
 func (a *Applier) Apply(ctx context.Context, groups []GroupChanges) (*Outcome, error) {
 	return a.begin(ctx, a.slots(), groups).outcome(ctx)
 }
@@ -93,24 +95,29 @@ func (a *Applier) slots() *semaphore.Weighted {
 
 // begin makes changes, and returns when all of them are in flight or done.
 func (a *Applier) begin(ctx context.Context, slots *semaphore.Weighted, groups []GroupChanges) *applying {
-	run := &applying{Applier: a, latency: newHistogram(), made: Outcome{Began: time.Now().UTC()}}
+	run := &applying{Applier: a, awake: stayAwake(), latency: newHistogram(), made: Outcome{Began: time.Now().UTC()}}
+	run.begin(ctx, slots, groups)
+	return run
+}
+
+func (a *applying) begin(ctx context.Context, slots *semaphore.Weighted, groups []GroupChanges) {
 	for i := range groups {
 		for changes := range slices.Chunk(groups[i].Changes, maxCommit) {
 			if slots.Acquire(ctx, 1) != nil {
-				return run
+				return
 			}
-			run.wg.Go(func() {
+			a.wg.Go(func() {
 				defer slots.Release(1)
-				run.send(ctx, groups[i].Group, changes, 1, 50*time.Millisecond)
+				a.send(ctx, groups[i].Group, changes, 1, 50*time.Millisecond)
 			})
 		}
 	}
-	return run
 }
 
 // applying is changes in flight.
 type applying struct {
 	*Applier
+	awake    *awake
 	wg       sync.WaitGroup
 	requests atomic.Int64
 
@@ -119,11 +126,16 @@ type applying struct {
 	made    Outcome
 }
 
-// outcome waits until all changes are made. The error is only ctx's.
+// outcome waits until all changes are made. The error is ctx's, or
+// [ErrSuspended].
 func (a *applying) outcome(ctx context.Context) (*Outcome, error) {
 	a.wg.Wait()
+	a.awake.stop()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if err := a.awake.check(); err != nil {
+		return nil, err
 	}
 	o := &a.made
 	o.Requests, o.Ended = a.requests.Load(), time.Now().UTC()
@@ -156,6 +168,9 @@ func (a *applying) send(ctx context.Context, group string, open []Change, try in
 			case <-ctx.Done():
 				return
 			}
+		}
+		if a.awake.check() != nil {
+			return
 		}
 		began := time.Now()
 		waiting, done := outlive(ctx, lastAnswer)
@@ -278,37 +293,6 @@ func (a *applying) request(ctx context.Context, group string, open []Change) ([]
 		}
 	}
 	return results, nil
-}
-
-// Verify reads committed offsets back and returns the changes that they do not
-// show. The error is that of a group that cannot be read.
-func Verify(ctx context.Context, cluster *kafka.Cluster, groups []GroupChanges) ([]Failure, error) {
-	names := make([]string, len(groups))
-	for i := range groups {
-		names[i] = groups[i].Group
-	}
-	committed, err := cluster.CommittedOffsets(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	var failed []Failure
-	for i := range groups {
-		now := make(map[kafka.TopicPartition]kafka.CommittedOffset, len(committed[groups[i].Group]))
-		for _, o := range committed[groups[i].Group] {
-			now[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o
-		}
-		for _, c := range groups[i].Changes {
-			o, ok := now[kafka.TopicPartition{Topic: c.Topic, Partition: c.Partition}]
-			if !ok {
-				o.Offset = None
-			}
-			if o.Offset != max(c.Offset, None) || ok && o.Metadata != c.Metadata {
-				failed = append(failed, failure(groups[i].Group, c, &MismatchError{Want: c.Offset, Got: o.Offset}))
-			}
-		}
-	}
-	sortFailures(failed)
-	return failed, nil
 }
 
 // maxLatency is the largest latency that is told apart, in microseconds.

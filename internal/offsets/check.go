@@ -3,48 +3,61 @@ package offsets
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 )
 
-// Refusal returns why a plan cannot be carried out as a whole: an offset out
-// of range, a group with active members, a group that cannot be reset. Nil: it
-// can. groups are those of the plan, or the bad ones among them.
+// Refusal returns why a plan cannot be carried out as a whole, whoever is waited
+// for: an offset out of range, a group or a partition that cannot be reset. Nil:
+// it can, once no group has active members. groups are those of the plan, or the
+// bad ones among them.
 func Refusal(t Totals, groups []GroupPlan) error {
-	var active []GroupPlan
 	var blocked *BlockedError
 	for i := range groups {
 		g := &groups[i]
-		switch {
-		case g.Kind == BlockedActive:
-			active = append(active, *g)
-		case g.Blocked != "":
-			if blocked == nil {
+		if g.Blocked != "" {
+			if g.Kind != BlockedActive && blocked == nil {
 				blocked = &BlockedError{Group: g.Group, Why: g.Blocked, Kind: g.Kind, More: int64(t.Blocked - t.Active - 1), What: "groups"}
 			}
+			continue
 		}
 		for j := range g.Topics {
 			for k := range g.Topics[j].Rows {
-				r := &g.Topics[j].Rows[k]
-				if r.Action == Failed && g.Blocked == "" {
+				switch r := &g.Topics[j].Rows[k]; r.Action {
+				case Failed:
 					return &BlockedError{Group: g.Group, Why: fmt.Sprintf("topic %s partition %d: %s", g.Topics[j].Topic, r.Partition, r.Why),
 						Kind: BlockedNoRight, More: t.Failed - 1, What: "partitions"}
-				}
-				if r.Action == OutOfRange {
+				case OutOfRange:
 					return &RangeError{Group: g.Group, Topic: g.Topics[j].Topic, Partition: r.Partition, Offset: r.Wanted, Start: r.Start, End: r.End, More: t.OutOfRange - 1}
 				}
 			}
 		}
 	}
-	switch {
-	case blocked != nil:
+	if blocked != nil {
 		return blocked
-	case len(active) > 0:
-		return &ActiveError{Groups: active[:min(5, len(active))], Count: t.Active}
 	}
 	return nil
 }
+
+// Active returns the groups of a plan that have active members; nil: none has.
+// groups are as with [Refusal].
+func Active(t Totals, groups []GroupPlan) *ActiveError {
+	if t.Active == 0 {
+		return nil
+	}
+	e := &ActiveError{Count: t.Active}
+	for i := range groups {
+		if groups[i].Kind == BlockedActive && len(e.Groups) < maxNamed {
+			e.Groups = append(e.Groups, groups[i])
+		}
+	}
+	return e
+}
+
+// maxNamed is how many groups an error names.
+const maxNamed = 5
 
 // Bad tells whether a group stands against a plan as a whole.
 func (g *GroupPlan) Bad() bool {
@@ -60,21 +73,48 @@ func (g *GroupPlan) Bad() bool {
 }
 
 // CheckUnmoved makes sure that what a shard was planned on still holds: the
-// committed offsets of its groups, and the ids of their topics. The error is a
-// [*MovedError].
+// committed offsets of its groups, and the ids of their topics; and, for a plan
+// that was made long ago, that the logs still hold what is to be set. The error
+// is a [*MovedError].
 func CheckUnmoved(ctx context.Context, cluster *kafka.Cluster, s *Shard, ranges bool) error {
-	var names, topics []string
-	for i := range s.Groups {
-		if s.Groups[i].Blocked != "" {
-			continue
+	moved := &MovedError{}
+	if err := s.checkGroups(ctx, cluster, moved); err != nil {
+		return err
+	}
+	if ranges && moved.What == "" {
+		if err := s.checkRanges(ctx, cluster, moved); err != nil {
+			return err
 		}
-		names = append(names, s.Groups[i].Group)
-		for j := range s.Groups[i].Topics {
-			topics = append(topics, s.Groups[i].Topics[j].Topic)
+	}
+	if moved.What != "" {
+		return moved
+	}
+	return nil
+}
+
+func (e *MovedError) add(group, topic string, partition int32, format string, args ...any) {
+	if e.What != "" {
+		e.More++
+		return
+	}
+	e.Group, e.Topic, e.Partition, e.What = group, topic, partition, fmt.Sprintf(format, args...)
+}
+
+// checkGroups looks for topics and committed offsets that are not any more as
+// they were.
+func (s *Shard) checkGroups(ctx context.Context, cluster *kafka.Cluster, moved *MovedError) error {
+	var names, topics []string
+	for g := range s.open() {
+		names = append(names, g.Group)
+		for j := range g.Topics {
+			topics = append(topics, g.Topics[j].Topic)
 		}
 	}
 	slices.Sort(topics)
-	committed, err := cluster.CommittedOffsets(ctx, names)
+	now, err := readCommitted(ctx, cluster, names)
+	if err == nil {
+		err = now.whole()
+	}
 	if err != nil {
 		return err
 	}
@@ -82,55 +122,43 @@ func CheckUnmoved(ctx context.Context, cluster *kafka.Cluster, s *Shard, ranges 
 	if err != nil {
 		return err
 	}
-	var moved *MovedError
-	report := func(group, topic string, partition int32, format string, args ...any) {
-		if moved != nil {
-			moved.More++
-			return
-		}
-		moved = &MovedError{Group: group, Topic: topic, Partition: partition, What: fmt.Sprintf(format, args...)}
-	}
-	var parts []kafka.TopicPartition
-	for i := range s.Groups {
-		g := &s.Groups[i]
-		if g.Blocked != "" {
-			continue
-		}
-		now := make(map[kafka.TopicPartition]kafka.CommittedOffset, len(committed[g.Group]))
-		for _, o := range committed[g.Group] {
-			now[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = o
-		}
+	for g := range s.open() {
 		for j := range g.Topics {
 			t := &g.Topics[j]
 			if id := found[t.Topic].ID.String(); id != t.TopicID {
-				report(g.Group, t.Topic, -1, "the topic was deleted or created again (its id was %q and is %q)", t.TopicID, id)
+				moved.add(g.Group, t.Topic, -1, "the topic was deleted or created again (its id was %q and is %q)", t.TopicID, id)
 				continue
 			}
 			for k := range t.Rows {
 				r := &t.Rows[k]
-				tp := kafka.TopicPartition{Topic: t.Topic, Partition: r.Partition}
-				at, ok := now[tp]
-				if !ok {
-					at.Offset = None
-				}
-				switch {
-				case r.Action == Skip || r.Action == Failed:
-				case at.Offset != r.Current:
-					report(g.Group, t.Topic, r.Partition, "the committed offset was %s and is %s", place(r.Current), place(at.Offset))
-				case at.Metadata != r.CurrentMetadata:
-					report(g.Group, t.Topic, r.Partition, "the metadata committed with the offset was %q and is %q", r.CurrentMetadata, at.Metadata)
-				}
-				if r.Action == Set || r.Action == Clamped {
-					parts = append(parts, tp)
+				at := now.at(groupPartition{g.Group, t.Topic, r.Partition})
+				if was := r.before(); r.Action != Skip && r.Action != Failed && !at.like(was) {
+					moved.add(g.Group, t.Topic, r.Partition, "the committed offset was %v and is %v", was, at)
 				}
 			}
 		}
 	}
-	if moved != nil {
-		return moved
+	return nil
+}
+
+// checkRanges looks for targets that are not in the log any more.
+func (s *Shard) checkRanges(ctx context.Context, cluster *kafka.Cluster, moved *MovedError) error {
+	type target struct {
+		group string
+		kafka.TopicPartition
+		offset int64
 	}
-	if !ranges || len(parts) == 0 {
-		return nil
+	var targets []target
+	var parts []kafka.TopicPartition
+	for g := range s.open() {
+		for j := range g.Topics {
+			for k := range g.Topics[j].Rows {
+				if r := &g.Topics[j].Rows[k]; r.Action == Set || r.Action == Clamped {
+					tp := kafka.TopicPartition{Topic: g.Topics[j].Topic, Partition: r.Partition}
+					targets, parts = append(targets, target{g.Group, tp, r.Target}), append(parts, tp)
+				}
+			}
+		}
 	}
 	slices.SortFunc(parts, comparePartitions)
 	parts = slices.Compact(parts)
@@ -142,32 +170,33 @@ func CheckUnmoved(ctx context.Context, cluster *kafka.Cluster, s *Shard, ranges 
 	if err != nil {
 		return err
 	}
-	for i := range s.Groups {
-		g := &s.Groups[i]
-		for j := range g.Topics {
-			for k := range g.Topics[j].Rows {
-				r := &g.Topics[j].Rows[k]
-				tp := kafka.TopicPartition{Topic: g.Topics[j].Topic, Partition: r.Partition}
-				if start, end := starts[tp].Offset, ends[tp].Offset; (r.Action == Set || r.Action == Clamped) && g.Blocked == "" && (r.Target < start || r.Target > end) {
-					report(g.Group, tp.Topic, tp.Partition, "offset %d is not in the log any more (current: %d-%d)", r.Target, start, end)
-				}
-			}
+	for _, t := range targets {
+		if start, end := starts[t.TopicPartition].Offset, ends[t.TopicPartition].Offset; t.offset < start || t.offset > end {
+			moved.add(t.group, t.Topic, t.Partition, "offset %d is not in the log any more (current: %d-%d)", t.offset, start, end)
 		}
-	}
-	if moved != nil {
-		return moved
 	}
 	return nil
 }
 
-// Active tells which groups of a plan have active members now, as an
-// [*ActiveError] does; "" when none has.
-func Active(ctx context.Context, r *Run) (string, error) {
-	e := &ActiveError{Waited: true}
+// open are the groups that are not blocked.
+func (s *Shard) open() iter.Seq[*GroupPlan] {
+	return func(yield func(*GroupPlan) bool) {
+		for i := range s.Groups {
+			if s.Groups[i].Blocked == "" && !yield(&s.Groups[i]) {
+				return
+			}
+		}
+	}
+}
+
+// StillActive returns the groups of the plan that have active members now; nil:
+// none has.
+func (r *Run) StillActive(ctx context.Context) (*ActiveError, error) {
+	e := &ActiveError{}
 	for n := range r.Plan.Shards {
 		s, err := r.Plan.ReadShard(ctx, r.Folder.Repository, n)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		var names []string
 		for i := range s.Groups {
@@ -177,20 +206,20 @@ func Active(ctx context.Context, r *Run) (string, error) {
 		}
 		groups, err := r.Cluster.DescribeGroups(ctx, names)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		for _, name := range names {
 			g := groups[name]
 			if len(g.Members) == 0 {
 				continue
 			}
-			if e.Count++; len(e.Groups) < 5 {
+			if e.Count++; len(e.Groups) < maxNamed {
 				e.Groups = append(e.Groups, GroupPlan{Group: name, Type: g.Type, State: g.State, Members: membersOf(g), MemberCount: len(g.Members)})
 			}
 		}
 	}
 	if e.Count == 0 {
-		return "", nil
+		return nil, nil
 	}
-	return e.Error(), nil
+	return e, nil
 }

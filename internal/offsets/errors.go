@@ -14,17 +14,18 @@ import (
 
 // MismatchError says that a committed offset is not what was set: somebody
 // else committed in between.
-type MismatchError struct{ Want, Got int64 }
+type MismatchError struct{ Want, Got Committed }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("it was set to %s and reads back as %s: somebody else commits for this group (stop its consumers)", place(e.Want), place(e.Got))
+	return fmt.Sprintf("it was set to %v and reads back as %v: somebody else commits for this group (stop its consumers)", e.Want, e.Got)
 }
 
-func place(offset int64) string {
-	if offset < 0 {
-		return "none"
-	}
-	return fmt.Sprint(offset)
+// MovedOnError says that somebody else has committed an offset since the plan
+// was made. It is left as it is.
+type MovedOnError struct{ Was, Is Committed }
+
+func (e *MovedOnError) Error() string {
+	return fmt.Sprintf("it was %v when the plan was made, and somebody else has committed %v since, which stays (stop the group's consumers, and make a new plan)", e.Was, e.Is)
 }
 
 // GroupNotFoundError says that there is no such group where it was looked for.
@@ -97,7 +98,9 @@ func (e *RangeError) Error() string {
 type ActiveError struct {
 	Groups []GroupPlan // at most a few
 	Count  int         // of all such groups
-	Waited bool        // in vain
+	// Waited: for --wait-inactive, in vain. Planned: the plan was made and saved
+	// while they had.
+	Waited, Planned bool
 }
 
 func (e *ActiveError) Error() string {
@@ -114,7 +117,14 @@ func (e *ActiveError) Error() string {
 	if n := e.Count - len(e.Groups); n > 0 {
 		fmt.Fprintf(&b, "; and %d more groups", n)
 	}
-	b.WriteString(". Nothing was changed. Stop all consumers of the group first, or wait for that with --wait-inactive 10m")
+	switch b.WriteString(". Nothing was changed. Stop all consumers of the group"); {
+	case e.Planned:
+		b.WriteString(", and make a new plan: the saved one was made while they ran")
+	case e.Waited:
+		b.WriteString(", or wait longer")
+	default:
+		b.WriteString(" first, or wait for that with --wait-inactive 10m")
+	}
 	if static {
 		b.WriteString(". A static member that was stopped is a member until its session times out (session.timeout.ms)")
 	}
@@ -246,16 +256,19 @@ func (e *NoSnapshotError) Error() string {
 }
 
 // Code names the Kafka error in err, as the protocol does (NOT_COORDINATOR);
-// "MISMATCH" for what reads back differently, "UNREACHABLE" where no broker
-// answered.
+// "MISMATCH" for what reads back differently, "MOVED" for what somebody else has
+// committed since the plan was made, "UNREACHABLE" where no broker answered.
 func Code(err error) string {
 	var ke *kerr.Error
 	var mismatch *MismatchError
+	var moved *MovedOnError
 	switch {
 	case errors.As(err, &ke):
 		return ke.Message
 	case errors.As(err, &mismatch):
 		return "MISMATCH"
+	case errors.As(err, &moved):
+		return "MOVED"
 	case kafka.Retryable(err):
 		return "UNREACHABLE"
 	}

@@ -236,12 +236,28 @@ func (s *Shard) Forward() []GroupChanges {
 	})
 }
 
-// Back is what undoes a shard: it sets what was committed when it was planned,
-// and removes what was not.
-func (s *Shard) Back() []GroupChanges {
+// back is the reverse of Forward: what was committed when it was planned, and
+// removals where there was nothing.
+func (s *Shard) back() []GroupChanges {
 	return s.changes(func(r *Row) Change {
 		return Change{Partition: r.Partition, Offset: r.Current, LeaderEpoch: r.CurrentEpoch, Metadata: r.CurrentMetadata}
 	})
+}
+
+// rowsByPlace are the rows that change something.
+func (s *Shard) rowsByPlace() map[groupPartition]*Row {
+	rows := make(map[groupPartition]*Row, s.Rows())
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		for j := range g.Topics {
+			for k := range g.Topics[j].Rows {
+				if r := &g.Topics[j].Rows[k]; r.Action.Changes() {
+					rows[groupPartition{g.Group, g.Topics[j].Topic, r.Partition}] = r
+				}
+			}
+		}
+	}
+	return rows
 }
 
 func (s *Shard) changes(of func(*Row) Change) []GroupChanges {

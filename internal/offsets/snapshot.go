@@ -95,6 +95,9 @@ type SnapshotRequest struct {
 	// Missing: groups that are named and do not exist are captured as missing;
 	// otherwise they are a [*GroupNotFoundError].
 	Missing bool
+	// Uncaptured, unless nil, takes the groups that could not be captured, with the
+	// reason, and they are left out. Otherwise one that cannot be is an error.
+	Uncaptured map[string]string
 }
 
 // TakeSnapshot captures the committed offsets of groups and writes them to the
@@ -136,7 +139,7 @@ func TakeSnapshot(ctx context.Context, cluster *kafka.Cluster, repo *repository.
 	topics := map[string]kafka.Topic{}
 	folder := repository.SnapshotsPrefix + "parts/"
 	for chunk := range slices.Chunk(names, partGroups) {
-		part, err := capture(ctx, cluster, chunk, byName, req.Topics, topics)
+		part, err := capture(ctx, cluster, chunk, byName, &req, topics)
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +152,7 @@ func TakeSnapshot(ctx context.Context, cluster *kafka.Cluster, repo *repository.
 		if err != nil {
 			return nil, err
 		}
-		s.Parts = append(s.Parts, SnapshotPartRef{ref, chunk[0], chunk[len(chunk)-1], len(chunk)})
+		s.Parts = append(s.Parts, SnapshotPartRef{ref, chunk[0], chunk[len(chunk)-1], len(part.Groups)})
 		s.Groups += len(part.Groups)
 		for i := range part.Groups {
 			for _, t := range part.Groups[i].Topics {
@@ -189,7 +192,7 @@ func (s *Snapshot) create(ctx context.Context, repo *repository.Repository, at t
 }
 
 // capture captures some groups.
-func capture(ctx context.Context, cluster *kafka.Cluster, names []string, listed map[string]kafka.Group, filter TopicFilter, topics map[string]kafka.Topic) (*SnapshotPart, error) {
+func capture(ctx context.Context, cluster *kafka.Cluster, names []string, listed map[string]kafka.Group, req *SnapshotRequest, topics map[string]kafka.Topic) (*SnapshotPart, error) {
 	var ask []string
 	for _, n := range names {
 		if listed[n].Type != kafka.GroupShare {
@@ -197,7 +200,12 @@ func capture(ctx context.Context, cluster *kafka.Cluster, names []string, listed
 		}
 	}
 	committed, err := cluster.CommittedOffsets(ctx, ask)
-	if err != nil {
+	var partial *kafka.PartialError
+	if errors.As(err, &partial) && req.Uncaptured != nil {
+		for _, f := range partial.Failed {
+			req.Uncaptured[f.Group] = f.Error()
+		}
+	} else if err != nil {
 		return nil, err
 	}
 	var unknown []string
@@ -218,13 +226,16 @@ func capture(ctx context.Context, cluster *kafka.Cluster, names []string, listed
 	}
 	part := &SnapshotPart{}
 	for _, n := range names {
+		if _, out := req.Uncaptured[n]; out {
+			continue
+		}
 		l, ok := listed[n]
 		g := SnapshotGroup{Group: n, Type: l.Type, State: l.State, Protocol: l.Protocol}
 		if !ok {
 			g.Type, g.State = kafka.GroupClassic, Missing
 		}
 		for _, o := range committed[n] {
-			if !filter.Match(o.Topic, o.Partition) {
+			if !req.Topics.Match(o.Topic, o.Partition) {
 				continue
 			}
 			id := o.TopicID

@@ -23,7 +23,7 @@ type gate struct {
 	mu      sync.Mutex
 	seen    int
 	hold    int // the commit that is held, from 1; 0: none
-	refused map[string]bool
+	refused map[string]*kerr.Error
 	reached chan struct{}
 	release chan struct{}
 }
@@ -41,7 +41,7 @@ func newGate(fake *kfake.Cluster) *gate {
 			close(reached)
 			fake.SleepControl(func() { <-release })
 		}
-		if !refused {
+		if refused == nil {
 			return nil, nil, false
 		}
 		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
@@ -50,7 +50,7 @@ func newGate(fake *kfake.Cluster) *gate {
 			rt.Topic, rt.TopicID = t.Topic, t.TopicID
 			for _, p := range t.Partitions {
 				rp := kmsg.NewOffsetCommitResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = p.Partition, kerr.UnknownMemberID.Code
+				rp.Partition, rp.ErrorCode = p.Partition, refused.Code
 				rt.Partitions = append(rt.Partitions, rp)
 			}
 			resp.Topics = append(resp.Topics, rt)
@@ -66,9 +66,9 @@ func (g *gate) set(n int, groups ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.seen, g.hold, g.reached, g.release = 0, n, make(chan struct{}), make(chan struct{})
-	g.refused = map[string]bool{}
+	g.refused = map[string]*kerr.Error{}
 	for _, name := range groups {
-		g.refused[name] = true
+		g.refused[name] = kerr.UnknownMemberID
 	}
 }
 
@@ -88,10 +88,12 @@ func (u *user) state(groups []string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A worker is killed when exactly so many of the groups are set, or put back:
-// the next worker sets all or puts all back, and says so; a second run finishes
-// what was not done.
-func TestAWorkerIsKilledWhenHalfIsSet(t *testing.T) {
+// crowdOf is how many groups there are behind a gate.
+const crowdOf = 40
+
+// behindGate makes a cluster behind a gate, with groups that have committed
+// offsets on three of four partitions of 20 records.
+func behindGate(t *testing.T) (u *user, g *gate, groups []string, temporal client.Client) {
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "half"))
 	if err != nil {
 		t.Fatal(err)
@@ -102,12 +104,11 @@ func TestAWorkerIsKilledWhenHalfIsSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	u := newUserOf(t, strings.Join(fake.ListenAddrs(), ","), cl)
-	c, err := client.Dial(client.Options{HostPort: u.rig.Address()})
-	if err != nil {
+	u = newUserOf(t, strings.Join(fake.ListenAddrs(), ","), cl)
+	if temporal, err = client.Dial(client.Options{HostPort: u.rig.Address()}); err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(temporal.Close)
 	var records []*kgo.Record
 	for p := range int32(4) {
 		for range 20 {
@@ -117,27 +118,40 @@ func TestAWorkerIsKilledWhenHalfIsSet(t *testing.T) {
 	if err := cl.ProduceSync(u.ctx, records...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	const n = 40
-	var groups []string
-	for i := range n {
+	for i := range crowdOf {
 		groups = append(groups, fmt.Sprintf("half-%02d", i))
 		u.commit(groups[i], "half", 1, 2, -1, int64(i%19)) // nothing on partition 2
 	}
-	g := newGate(fake)
+	g = newGate(fake)
 	g.set(0)
+	return u, g, groups, temporal
+}
+
+// startOneByOne starts a reset that sends one commit after the other, and
+// returns its workflow id when the gate holds the commit that it was to hold.
+func (u *user) startOneByOne(g *gate) string {
+	u.t.Helper()
+	id := startedID(u.ends(0, "offset-reset execute --detach --max-concurrent 1 --path $R --bootstrap-servers $B --topics half --to-latest --groups-matching half-*"))
+	select {
+	case <-g.reached:
+	case <-u.ctx.Done():
+		u.t.Fatal("the commit that is waited for never came")
+	}
+	return id
+}
+
+// A worker is killed when exactly so many of the groups are set, or put back:
+// the next worker sets all or puts all back, and says so; a second run finishes
+// what was not done.
+func TestAWorkerIsKilledWhenHalfIsSet(t *testing.T) {
+	const n = crowdOf
+	u, g, groups, c := behindGate(t)
 	w := u.worker()
 	u.ok("snapshot-groups --path $R --bootstrap-servers $B")
 	old := u.state(groups)
-	// start starts a reset, one commit after the other, and calls held when the
-	// gate holds the commit that it waits for.
 	start := func(held func(id string)) string {
 		t.Helper()
-		id := startedID(u.ends(0, "offset-reset execute --detach --max-concurrent 1 --path $R --bootstrap-servers $B --topics half --to-latest --groups-matching half-*"))
-		select {
-		case <-g.reached:
-		case <-u.ctx.Done():
-			t.Fatal("the commit that is waited for never came")
-		}
+		id := u.startOneByOne(g)
 		held(id)
 		return id
 	}
@@ -206,17 +220,17 @@ func TestAWorkerIsKilledWhenHalfIsSet(t *testing.T) {
 	says(u.ends(1, "watch "+id).Err, "committed offsets could not be set: group half-39, topic half partition 0: UNKNOWN_MEMBER_ID", "All offsets were put back to snapshot-", "read back")
 	isOld("put back")
 
-	// Another one has become active before it could be put back: that is a
+	// One more may not be set any more, before it could be put back: that is a
 	// mixture, and reported as one, with the way out of it.
 	g.set(n+n/2, groups[n-1])
 	id = start(func(string) {
 		g.mu.Lock()
-		g.refused[groups[n/2+3]] = true
+		g.refused[groups[n/2+3]] = kerr.GroupAuthorizationFailed
 		g.mu.Unlock()
 		close(g.release)
 	})
 	failed := u.ends(1, "watch "+id).Err
-	says(failed, "putting snapshot-", "back failed too: 3 committed offsets read back differently: group half-23, topic half partition 0: UNKNOWN_MEMBER_ID", "kafka-backup offset-rollback rollback --snapshot-id snapshot-")
+	says(failed, "putting snapshot-", "back failed too: 3 committed offsets: group half-23, topic half partition 0: GROUP_AUTHORIZATION_FAILED", "kafka-backup offset-rollback rollback --snapshot-id snapshot-")
 	if got := u.places(groups)[20]; got != 3 {
 		t.Errorf("%d offsets are new, want the 3 that are reported", got)
 	}
@@ -226,4 +240,43 @@ func TestAWorkerIsKilledWhenHalfIsSet(t *testing.T) {
 	// And a second run finishes the work.
 	u.ok("offset-reset execute --path $R --bootstrap-servers $B --topics half --to-latest --groups-matching half-*")
 	isNew("the second run")
+}
+
+// A worker falls asleep in the middle of a reset, which is then cancelled: another
+// one puts back what was set, and the sleeper sends nothing when it wakes up.
+func TestASuspendedWorkerSendsNothing(t *testing.T) {
+	u, g, groups, c := behindGate(t)
+	sleeper := u.worker()
+	u.ok("snapshot-groups --path $R --bootstrap-servers $B")
+	old := u.state(groups)
+	g.set(crowdOf / 2)
+	id := u.startOneByOne(g)
+	if err := sleeper.Suspend(); err != nil {
+		t.Fatal(err)
+	}
+	close(g.release) // the answer waits for it
+	if err := c.CancelWorkflow(u.ctx, id, ""); err != nil {
+		t.Fatal(err)
+	}
+	w := u.worker()
+	if end := u.ends(1, "watch "+id); !strings.Contains(end.Err, "all committed offsets are as they were") {
+		t.Errorf("it does not say what was put back: %s", end)
+	}
+	if got := u.state(groups); got != old {
+		t.Errorf("the offsets are\n%s\nand were\n%s", got, old)
+	}
+	if err := w.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	g.set(0)
+	if err := sleeper.Wake(); err != nil {
+		t.Fatal(err)
+	}
+	u.ok("snapshot-groups --path $R --bootstrap-servers $B") // it is wide awake
+	g.mu.Lock()
+	seen := g.seen
+	g.mu.Unlock()
+	if got := u.state(groups); seen > 0 || got != old {
+		t.Errorf("it sent %d commits when it woke up; the offsets are\n%s\nand were\n%s", seen, got, old)
+	}
 }

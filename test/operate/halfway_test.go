@@ -84,7 +84,7 @@ func TestBulkResetHalfWay(t *testing.T) {
 	w = o.worker()
 	m.awaitHeld(h)
 	o.awaitPlaces(crowd, 0, 4*first)
-	back := s.hold(name, m.id, place{activity: "ApplyOffsets", method: "PUT", key: "/back-00000"})
+	back := s.hold(name, m.id, place{activity: "PutOffsetsBack", method: "PUT", key: "/back-00000"})
 	m.wantCode(m.run("dave", "cancel", m.id), 0)
 	m.awaitHeld(back)
 	m.awaitState(m.id, workflows.Undoing)

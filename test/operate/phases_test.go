@@ -86,7 +86,8 @@ var operations = []struct {
 				"topic_mapping": rig.Document{m.topic: m.name}, "consumer_groups": []string{m.group}, "reset_consumer_offsets": true, "consumer_group_strategy": "header-based"}}, "three-phase-restore")
 		},
 		places: []place{{activity: "PlanRestore", method: "PUT"}, {activity: "PrepareTargets", method: "PUT", key: "targets.json"}, {activity: "RestorePart", method: "GET", key: "data/"},
-			{activity: "MapOffsets", method: "PUT"}, {activity: "SnapshotOffsets", method: "PUT"}, {activity: "ResetOffsets", method: "PUT"}},
+			{activity: "MapOffsets", method: "PUT"}, {activity: "PlanGroupOffsets", method: "PUT"}, {activity: "SnapshotPlanned", method: "PUT"},
+			{activity: "ApplyOffsets", method: "PUT", key: "/forward-"}, {activity: "VerifyOffsets", method: "PUT"}},
 		completed: func(m *met, _ *rig.Outcome) {
 			ends, err := m.adm.ListEndOffsets(m.ctx, m.name)
 			m.must(err)
@@ -104,10 +105,12 @@ var operations = []struct {
 				m.wantCode(out, 1, "nothing was changed")
 			case at < 4:
 				m.wantCode(out, 1, "put back: the topic configurations", "not done: the offsets of 1 consumer groups were not set")
-			case at == 4: // no offset has been set
-				m.wantCode(out, 1, "all 1,200 records are restored and stay")
+			case at == 4:
+				m.wantCode(out, 1, "all 1,200 records are restored and stay", "not done: the offsets of 1 consumer groups are not set")
+			case at == 5:
+				m.wantCode(out, 1, "all 1,200 records are restored and stay", "not done: no offset was changed")
 			default:
-				m.wantCode(out, 1, "all 1,200 records are restored and stay", "put back: the groups' offsets")
+				m.wantCode(out, 1, "all 1,200 records are restored and stay", "put back: all committed offsets are as they were")
 			}
 		},
 	},
