@@ -25,6 +25,15 @@ type RestoreRequest struct {
 	Options  config.Restore `json:"options"`
 }
 
+// Planned is the request without what the plan holds: what may be long.
+func (r RestoreRequest) Planned() RestoreRequest {
+	r.Approval.Approvers = nil
+	o := &r.Options
+	o.Topics, o.Partitions, o.ExcludePartitions, o.TopicMapping = config.TopicFilter{}, nil, nil, nil
+	o.TopicConfig, o.PartitionCount, o.ConsumerGroups = nil, nil, nil
+	return r
+}
+
 // RestorePlan is a planned restore. The plan itself is in the repository.
 type RestorePlan struct {
 	Key       string `json:"key"`

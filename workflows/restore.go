@@ -71,6 +71,7 @@ func Restore(ctx workflow.Context, req activities.RestoreRequest) (report activi
 	// What activities are given is in the history, once for each part: they read
 	// the plan itself.
 	plan.Proposal, plan.Warnings, plan.TopicNames, plan.GroupNames = activities.Proposal{}, nil, nil, nil
+	req = req.Planned()
 
 	// Phase 2: restore.
 	if err := o.phase(ctx, "restore", plan.Total); err != nil {
