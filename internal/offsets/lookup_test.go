@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,5 +188,48 @@ func TestANamedGroupOfWhichNothingIsKnownIsBlocked(t *testing.T) {
 	}
 	if p, _, err := b.plan(Request{Snapshot: s.ID, Groups: Selection{Names: []string{"nobody"}}}); err != nil || p.Totals.Blocked != 0 {
 		t.Errorf("%v %+v", err, p)
+	}
+}
+
+// In a bulk reset a topic that may not be looked at does not keep the others from
+// being set.
+func TestATopicThatCannotBeLookedUpStopsOnlyItself(t *testing.T) {
+	b := newBed(t, kfake.NumBrokers(1), kfake.SeedTopics(2, "orders", "secret"))
+	b.fill("orders", 2, 10)
+	b.commit("g", "orders", 4, 4)
+	b.fake.ControlKey(int16(kmsg.Metadata), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.KeepControl()
+		req := kreq.(*kmsg.MetadataRequest)
+		if !req.IncludeTopicAuthorizedOperations || !slices.ContainsFunc(req.Topics, func(t kmsg.MetadataRequestTopic) bool { return *t.Topic == "secret" }) {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		for _, asked := range req.Topics {
+			rt := kmsg.NewMetadataResponseTopic()
+			if rt.Topic = asked.Topic; *asked.Topic == "secret" {
+				rt.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			} else {
+				rt.TopicID = b.fake.TopicInfo(*asked.Topic).TopicID
+				for n := range int32(2) {
+					rp := kmsg.NewMetadataResponseTopicPartition()
+					rp.Partition = n
+					rt.Partitions = append(rt.Partitions, rp)
+				}
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	r := Request{Groups: Selection{Names: []string{"g"}}, Strategy: &Strategy{Latest: true}, Topics: TopicFilter{{Topic: "orders"}, {Topic: "secret"}}, BestEffort: true}
+	_, groups, err := b.plan(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := rows(groups); got != "g orders/0 4>10 SET\ng orders/1 4>10 SET\ng secret/0 -1>-1 FAILED\n" {
+		t.Error(got)
+	}
+	r.BestEffort = false
+	if _, _, err := b.plan(r); !errors.Is(err, kerr.TopicAuthorizationFailed) {
+		t.Errorf("%v", err)
 	}
 }

@@ -2,6 +2,7 @@ package offsets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -177,7 +178,9 @@ func add(a, b int64) int64 {
 	}
 }
 
-// partitions lists the partitions of the topics that the filter names.
+// partitions lists the partitions of the topics that the filter names. Of one
+// that cannot be looked up they are those that are named, or else the first: the
+// planner makes FAILED rows of them, or refuses the plan.
 func (s *Explicit) partitions(ctx context.Context) ([]kafka.TopicPartition, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,10 +189,21 @@ func (s *Explicit) partitions(ctx context.Context) ([]kafka.TopicPartition, erro
 	}
 	counts := s.Topics.counts()
 	topics, err := s.Cluster.FindTopics(ctx, counts, time.Now().Add(kafka.LookAgain))
-	if err != nil {
+	var some *kafka.PartialError
+	if err != nil && !errors.As(err, &some) {
 		return nil, err
 	}
 	parts := []kafka.TopicPartition{}
+	if some != nil {
+		for _, e := range some.Failed {
+			for n := range counts[e.Topic] {
+				if s.Topics.Match(e.Topic, n) {
+					parts = append(parts, kafka.TopicPartition{Topic: e.Topic, Partition: n})
+				}
+			}
+			delete(counts, e.Topic)
+		}
+	}
 	for name, count := range counts {
 		if err := missingTopic(ctx, s.Cluster, name, count, topics[name]); err != nil {
 			return nil, err
