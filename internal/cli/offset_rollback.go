@@ -51,7 +51,8 @@ func (p *program) offsetRollbackCommand() *cli.Command {
 			{
 				Name: "rollback", Usage: "Put the offsets of a snapshot back",
 				Description: "Shows what it changes, starts the workflow OffsetRollback and follows it: plan, snapshot of the state\n" +
-					"before, apply, verify by reading back. Partitions that had no committed offset have none afterwards.\n" +
+					"before, apply, verify by reading back. Partitions that had no committed offset have none afterwards\n" +
+					"(with --backup-id those of the topics in the backup; others are left as they are).\n" +
 					"--groups and --topics limit it. With --dry-run it shows what would be changed and changes nothing.",
 				Flags: slices.Concat(launchFlags(), []cli.Flag{pathFlag,
 					&cli.BoolFlag{Name: "dry-run", Usage: "Show the plan and change nothing.", Category: inOperation},

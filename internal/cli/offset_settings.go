@@ -243,7 +243,7 @@ func (p *program) strategy(c *cli.Context) (*offsets.Strategy, error) {
 			return bad(err)
 		}
 		defer f.Close()
-		if s.File, err = offsets.ParseFile(f); err != nil {
+		if s.File, err = offsets.ParseFile(f.Name(), f); err != nil {
 			return nil, &exitError{ExitUsage, err}
 		}
 	}

@@ -236,6 +236,69 @@ func (c *Cluster) DescribeTopics(ctx context.Context, names []string) (map[strin
 	return found, c.asked(partial(opFindTopics, failed))
 }
 
+// LookAgain is how long topics that should be there are looked for: one that was just created, or given
+// partitions, is not known to every broker at once; under load that takes seconds.
+const LookAgain = 5 * time.Second
+
+// FindTopics is [Cluster.DescribeTopics] for topics that should be there, by name, with at least so many
+// partitions each. What the brokers do not know is looked for again until the given time, and some times
+// in any case: no broker decides alone that something does not exist.
+func (c *Cluster) FindTopics(ctx context.Context, counts map[string]int32, until time.Time) (map[string]Topic, error) {
+	found := make(map[string]Topic, len(counts))
+	bad := map[string]*Error{}
+	short := sortedKeys(counts)
+	wait := metadataMinAge
+	for look := 1; ; look++ {
+		topics, err := c.DescribeTopics(ctx, short)
+		var some *PartialError
+		if err != nil && !errors.As(err, &some) {
+			return found, err
+		}
+		for _, name := range short {
+			delete(bad, name)
+		}
+		if some != nil {
+			for _, e := range some.Failed {
+				bad[e.Topic] = e
+			}
+		}
+		for name, t := range topics {
+			if len(t.Partitions) >= len(found[name].Partitions) { // not of a broker that is behind
+				found[name] = t
+			}
+		}
+		short = slices.DeleteFunc(short, func(name string) bool {
+			t, ok := found[name]
+			e := bad[name]
+			return ok && len(t.Partitions) >= int(counts[name]) || e != nil && !Retryable(e.Err)
+		})
+		if len(short) == 0 || look >= 3 && time.Now().Add(wait).After(until) || !sleep(ctx, wait) {
+			break
+		}
+		wait = min(2*wait, time.Second)
+	}
+	var failed []*Error
+	for _, name := range sortedKeys(bad) {
+		if _, ok := found[name]; !ok {
+			failed = append(failed, bad[name])
+		}
+	}
+	return found, cmp.Or(ctx.Err(), partial(opFindTopics, failed))
+}
+
+// TopicNames lists the names of all topics that the user may DESCRIBE, in order.
+func (c *Cluster) TopicNames(ctx context.Context) ([]string, error) {
+	topics, _, err := c.metadata(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(topics))
+	for i := range topics {
+		names[i] = topics[i].Name
+	}
+	return names, nil
+}
+
 // metadata asks some broker about topics; nil names: all of them. Topics are by name.
 func (c *Cluster) metadata(ctx context.Context, names []string) ([]Topic, []*Error, error) {
 	req := metadataRequest(names)

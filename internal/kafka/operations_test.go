@@ -446,3 +446,41 @@ func TestTopicIDText(t *testing.T) {
 		}
 	}
 }
+
+// What one broker does not know yet, a topic or partitions of it, is looked for
+// again; what there is not is told when the time is up.
+func TestFindTopicsLooksAgain(t *testing.T) {
+	cluster, address := fake(t, kfake.NumBrokers(2), kfake.SeedTopics(3, "orders", "grown"))
+	c := connect(t, address, config.Security{})
+	var late atomic.Int32
+	cluster.ControlKey(kmsg.Metadata.Int16(), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		req := kreq.(*kmsg.MetadataRequest)
+		if len(req.Topics) == 0 || late.Add(1) > 2 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		for _, asked := range req.Topics {
+			rt := kmsg.NewMetadataResponseTopic()
+			rt.Topic, rt.ErrorCode = asked.Topic, kerr.UnknownTopicOrPartition.Code
+			if *asked.Topic == "grown" {
+				rt.ErrorCode = 0
+				rp := kmsg.NewMetadataResponseTopicPartition()
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	found, err := c.FindTopics(t.Context(), map[string]int32{"orders": 1, "grown": 3}, time.Now().Add(LookAgain))
+	if err != nil || len(found["orders"].Partitions) != 3 || len(found["grown"].Partitions) != 3 {
+		t.Errorf("%+v, %v", found, err)
+	}
+	found, err = c.FindTopics(t.Context(), map[string]int32{"orders": 9, "nope": 1}, time.Now())
+	if err != nil || len(found) != 1 || len(found["orders"].Partitions) != 3 {
+		t.Errorf("%+v, %v", found, err)
+	}
+	if names, err := c.TopicNames(t.Context()); err != nil || !slices.Equal(names, []string{"grown", "orders"}) {
+		t.Errorf("%v, %v", names, err)
+	}
+}

@@ -106,7 +106,10 @@ const (
 	BlockedShare    = "ShareGroup"
 	BlockedNotFound = "GroupNotFound"
 	BlockedNoRight  = "NoRight"
-	BlockedOther    = "Error"
+	// BlockedNoOffsets: it is named, and no committed offsets are known of it that
+	// could be set.
+	BlockedNoOffsets = "NoOffsets"
+	BlockedOther     = "Error"
 )
 
 // Missing is the state of a group that the cluster does not know.

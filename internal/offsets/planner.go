@@ -7,7 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
@@ -41,26 +40,26 @@ type Planner struct {
 	// BestEffort: a group that cannot be planned is in the plan as blocked, and
 	// does not fail the plan.
 	BestEffort bool
-	// RefuseRecreated: a topic that is not the one that the source means is an
-	// error, and not only left out.
-	RefuseRecreated bool
+	// Rollback: the source is what was committed once. A topic that is not the one
+	// it means is an error, and not only left out; a group of which nothing is to
+	// be set is as it was.
+	Rollback bool
 	// ShardPartitions is about how many rows a shard has; 0 means 20,000. A group
 	// is never cut.
 	ShardPartitions int
 	// ChunkGroups is how many groups are looked at in one go; 0 means 100.
 	ChunkGroups int
 
-	mu     sync.Mutex
-	topics map[string]kafka.Topic // the zero Topic: there is none
-	failed map[string]error       // topics that could not be looked up
-	ranges map[kafka.TopicPartition]logRange
+	mu    sync.Mutex
+	known learnt
+	until time.Time // how long what is missing is looked for; zero: nothing is yet
 }
 
 // Plan makes a plan and gives its shards to emit, in the order of the groups'
 // names. Errors: [*GroupNotFoundError], [*MissingTopicError], [*RequestError],
 // those of package kafka, and the source's.
 func (p *Planner) Plan(ctx context.Context, emit func(*Shard) error) (*Plan, error) {
-	p.topics, p.failed, p.ranges = map[string]kafka.Topic{}, map[string]error{}, map[kafka.TopicPartition]logRange{}
+	p.known, p.until = newLearnt(), time.Time{}
 	plan := &Plan{CreatedAt: time.Now().UTC().Truncate(time.Millisecond), ClusterID: p.Cluster.ID(), Source: p.Source.Describe()}
 	listed, err := p.list(ctx)
 	if err != nil {
@@ -68,14 +67,22 @@ func (p *Planner) Plan(ctx context.Context, emit func(*Shard) error) (*Plan, err
 	}
 	known, cluster := p.Source.Groups()
 	kinds := map[string]string{} // of the groups that the source knows
+	created := map[string]bool{} // by setting their offsets
 	for _, g := range known {
-		kinds[g.Name] = g.Type
+		kinds[g.Name] = cmp.Or(g.Type, kinds[g.Name])
+		_, there := listed[g.Name]
+		created[g.Name] = g.New && !there
 	}
 	names, absent, err := p.pick(ctx, listed, kinds, cluster)
 	if err != nil {
 		return nil, err
 	}
 	names = p.leaveOutShares(plan, names, listed, kinds)
+	for _, n := range names {
+		if created[n] {
+			plan.warn(creates(n, slices.Collect(maps.Keys(listed))))
+		}
+	}
 	if err := p.checkNamed(ctx); err != nil {
 		return nil, err
 	}
@@ -123,7 +130,7 @@ func (p *Planner) Plan(ctx context.Context, emit func(*Shard) error) (*Plan, err
 
 // sum adds to a digest what is decided on: which committed offsets become what.
 // How far the logs have grown is not in it.
-func (g *GroupPlan) sum(h hash.Hash) {
+func (g *GroupPlan) sum(h io.Writer) {
 	fmt.Fprintf(h, "%q %q\n", g.Group, g.Kind)
 	var line []byte
 	for i := range g.Topics {
@@ -131,11 +138,14 @@ func (g *GroupPlan) sum(h hash.Hash) {
 		for j := range g.Topics[i].Rows {
 			r := &g.Topics[i].Rows[j]
 			line = strconv.AppendInt(line[:0], int64(r.Partition), 10)
-			for _, n := range []int64{r.Current, r.Target} {
+			for _, n := range []int64{r.Current, int64(r.CurrentEpoch), r.Target, int64(r.Epoch)} {
 				line = strconv.AppendInt(append(line, ' '), n, 10)
 			}
-			line = append(append(append(line, ' '), r.Action...), ' ')
-			h.Write(append(append(line, r.Metadata...), '\n'))
+			line = append(append(line, ' '), r.Action...)
+			for _, text := range []string{r.CurrentMetadata, r.Metadata} {
+				line = strconv.AppendQuote(append(line, ' '), text)
+			}
+			_, _ = h.Write(append(line, '\n')) // a digest takes all
 		}
 	}
 }
@@ -246,27 +256,48 @@ func (p *Planner) leaveOutShares(plan *Plan, names []string, listed map[string]k
 	})
 }
 
+// creates says that a group is created; its name may be a slip.
+func creates(name string, there []string) string {
+	text := fmt.Sprintf("group %s does not exist on the cluster: setting its offsets creates it", name)
+	if like := nearest(name, there); len(like) > 0 {
+		slices.Sort(like)
+		text += "; or did you mean " + quoted(like) + "?"
+	}
+	return text
+}
+
 // isShare is why a share group cannot be reset.
 const isShare = "it is a share group: it has no committed offsets, its start offsets are kept by the brokers (kafka-share-groups --reset-offsets)"
 
 // checkNamed makes sure that topics and partitions that are named exist.
 func (p *Planner) checkNamed(ctx context.Context) error {
-	for _, n := range p.Topics.named() {
-		if err := p.learnTopics(ctx, []string{n.Topic}); err != nil {
-			return err
-		}
-		t := p.topics[n.Topic]
-		if p.failed[n.Topic] != nil {
+	counts := p.Topics.counts()
+	if err := p.learnTopics(ctx, counts); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		if p.known.failed[name] != nil {
 			continue // each of its rows says so
 		}
-		if t.Name == "" {
-			return &MissingTopicError{Topic: n.Topic, Partition: -1}
+		if err := missingTopic(ctx, p.Cluster, name, counts[name], p.known.topics[name]); err != nil {
+			return err
 		}
-		for _, part := range n.Partitions {
-			if int(part) >= len(t.Partitions) {
-				return &MissingTopicError{Topic: n.Topic, Partition: part, Partitions: len(t.Partitions)}
-			}
+	}
+	return nil
+}
+
+// missingTopic is a [*MissingTopicError] when a topic is not there, or has fewer
+// partitions than it should.
+func missingTopic(ctx context.Context, cluster *kafka.Cluster, name string, count int32, t kafka.Topic) error {
+	switch {
+	case t.Name == "":
+		names, err := cluster.TopicNames(ctx)
+		if err != nil {
+			return err
 		}
+		return &MissingTopicError{Topic: name, Partition: -1, Nearest: nearest(name, names)}
+	case len(t.Partitions) < int(count):
+		return &MissingTopicError{Topic: name, Partition: count - 1, Partitions: len(t.Partitions)}
 	}
 	return nil
 }
@@ -328,11 +359,21 @@ func (p *Planner) plan(ctx context.Context, names []string, listed map[string]ka
 		if kinds[names[i]] == kafka.GroupShare && plans[i].Type != kafka.GroupShare {
 			plans[i].Notes = append(plans[i].Notes, "it was a share group when it was captured, and so no committed offsets are known of it")
 		} else if plans[i].Blocked == "" && plans[i].rows() == 0 {
-			plans[i].Notes = append(plans[i].Notes, "nothing is to be set: no committed offsets of it are known on the topics that are selected")
+			if !p.Rollback && slices.Contains(p.Groups.Names, names[i]) {
+				plans[i].Blocked, plans[i].Kind = nothingKnown+". "+nothingKnownHint, BlockedNoOffsets
+			} else {
+				plans[i].Notes = append(plans[i].Notes, nothingKnown)
+			}
 		}
 	}
 	return plans, nil
 }
+
+// Why a group has no row in a plan, and the way out.
+const (
+	nothingKnown     = "nothing is to be set: no committed offsets of it are known on the topics that are selected"
+	nothingKnownHint = "Name topics with --topics, without wildcards, and say where to (--to-earliest, --to-latest, --to-offset, ...), or leave the group out"
+)
 
 // block takes the groups that failed out of a partial error; with BestEffort
 // only.
@@ -375,26 +416,24 @@ func (p *Planner) planGroup(now *GroupNow, wants []Want, members kafka.GroupMemb
 		if !p.Topics.Match(w.Topic, w.Partition) {
 			continue
 		}
+		if i > 0 && w.Topic == wants[i-1].Topic && w.Partition == wants[i-1].Partition {
+			return plan, wrong("group %s, topic %s partition %d: there are two targets for it", now.Name, w.Topic, w.Partition)
+		}
 		tp := kafka.TopicPartition{Topic: w.Topic, Partition: w.Partition}
 		o, has := current[tp]
 		if !has {
 			o = kafka.CommittedOffset{Offset: None, LeaderEpoch: -1}
 		}
-		p.mu.Lock()
-		topic, rng, bad := p.topics[w.Topic], p.ranges[tp], p.failed[w.Topic]
-		p.mu.Unlock()
-		if bad == nil && rng.err != nil && !errors.Is(rng.err, kerr.UnknownTopicOrPartition) {
-			bad = rng.err
+		f := p.facts(w)
+		if kafka.Retryable(f.err) && !p.BestEffort {
+			return plan, f.err // another attempt may know
 		}
-		if bad != nil && !p.BestEffort {
-			return plan, bad
+		if p.Rollback && recreated(w, f.topic) {
+			return plan, &RecreatedError{Group: now.Name, Topic: w.Topic, Was: w.TopicID, Is: f.topic.ID.String()}
 		}
-		if p.RefuseRecreated && recreated(w, topic) {
-			return plan, &RecreatedError{Group: now.Name, Topic: w.Topic, Was: w.TopicID, Is: topic.ID.String()}
-		}
-		row := p.row(w, o, topic, rng, bad)
+		row := p.row(w, o, f)
 		if n := len(plan.Topics); n == 0 || plan.Topics[n-1].Topic != w.Topic {
-			plan.Topics = append(plan.Topics, TopicPlan{Topic: w.Topic, TopicID: topic.ID.String()})
+			plan.Topics = append(plan.Topics, TopicPlan{Topic: w.Topic, TopicID: f.topic.ID.String()})
 		}
 		t := &plan.Topics[len(plan.Topics)-1]
 		t.Rows = append(t.Rows, row)

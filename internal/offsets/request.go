@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -96,20 +97,23 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 	if err := r.expand(ctx, repo); err != nil {
 		return nil, err
 	}
+	if err := r.Strategy.check(); err != nil {
+		return nil, err
+	}
 	p := &Planner{Cluster: cluster, Groups: r.Groups, Topics: r.Topics, OnOutOfRange: r.OnOutOfRange, BestEffort: r.BestEffort}
 	head := Plan{BackupID: r.BackupID, Snapshot: r.Snapshot}
 	var err error
 	switch {
 	case r.Snapshot != "":
-		p.RefuseRecreated = true
+		p.Rollback = true
 		p.Source, err = r.snapshot(ctx, cluster, repo)
 	case r.BackupID != "":
-		p.RefuseRecreated = r.Rollback
+		p.Rollback = r.Rollback
 		p.Source, err = r.backup(ctx, cluster, repo, &head)
 	case r.Strategy.Empty():
 		err = wrong("say where to: name a backup (--backup-id), a snapshot, or one of --to-earliest, --to-latest, --to-offset, --to-datetime, --shift-by, --by-duration, --from-file")
 	default:
-		p.Source = &Explicit{Cluster: cluster, Strategy: *r.Strategy, Topics: r.Topics}
+		p.Source = r.explicit(cluster, nil)
 	}
 	if err != nil {
 		return nil, err
@@ -128,12 +132,15 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 			return nil, wrong("say whose offsets: name groups with --groups a,b")
 		}
 	}
+	if text := r.unused(p.Groups); text != "" {
+		head.warn(text)
+	}
 	plan, err := p.Plan(ctx, emit)
 	if err != nil {
 		return nil, err
 	}
 	plan.BackupID, plan.Snapshot, plan.Mapping = head.BackupID, head.Snapshot, head.Mapping
-	if r.Snapshot != "" || !r.Strategy.Empty() { // what is committed now counts
+	if p.Rollback || !r.Strategy.Empty() { // what is committed now counts
 		text, err := hidden(ctx, cluster)
 		if err != nil {
 			return nil, err
@@ -145,6 +152,41 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 	plan.Warnings = append(head.Warnings, plan.Warnings...)
 	plan.Warnings = plan.Warnings[:min(len(plan.Warnings), maxWarnings)]
 	return plan, nil
+}
+
+// explicit is the source of the request's strategy; capture may be nil.
+func (r *Request) explicit(cluster *kafka.Cluster, capture *repository.GroupsCapture) *Explicit {
+	return &Explicit{Cluster: cluster, Strategy: *r.Strategy, Capture: capture, Topics: r.Topics, Named: r.Groups.Names}
+}
+
+// unused says which lines of a file are of no use, since their groups, topics or
+// partitions are not selected; "" when there are none.
+func (r *Request) unused(groups Selection) string {
+	if r.Strategy == nil {
+		return ""
+	}
+	named := map[string]bool{}
+	for _, n := range groups.Names {
+		named[n] = true
+	}
+	lines := 0
+	var of []string
+	for _, t := range r.Strategy.File {
+		what := "group " + t.Group
+		if t.Group == "" || named[t.Group] || groups.matches(t.Group) {
+			if r.Topics.Match(t.Topic, t.Partition) {
+				continue
+			}
+			what = fmt.Sprintf("%s:%d", t.Topic, t.Partition)
+		}
+		if lines++; len(of) < 5 && !slices.Contains(of, what) {
+			of = append(of, what)
+		}
+	}
+	if lines == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d lines of --from-file are left out, since what they are about is not selected: %s", lines, strings.Join(of, ", "))
 }
 
 // hidden says that the cluster may hide something; "" when it does not.
@@ -180,7 +222,7 @@ func (r *Request) backup(ctx context.Context, cluster *kafka.Cluster, repo *repo
 	}
 	capture := groups.Last()
 	if !r.Strategy.Empty() {
-		return &Explicit{Cluster: cluster, Strategy: *r.Strategy, Capture: capture, Topics: r.Topics}, nil
+		return r.explicit(cluster, capture), nil
 	}
 	if capture == nil || len(capture.Groups) == 0 {
 		return nil, wrong("no consumer group was captured with backup %s; use an explicit strategy: --to-earliest, --to-latest, --to-offset, --to-datetime", r.BackupID)
@@ -190,7 +232,16 @@ func (r *Request) backup(ctx context.Context, cluster *kafka.Cluster, repo *repo
 		if !same {
 			return nil, wrong("backup %s was made of cluster %s, and this is cluster %s: use offset-reset, which goes through the offset mapping of a restore", r.BackupID, m.ClusterID, cluster.ID())
 		}
-		return &Captured{Capture: capture, BackupID: r.BackupID, SameCluster: true}, nil
+		topics := map[string]string{}
+		for shard, err := range repo.Shards(ctx, m, 2) {
+			if err != nil {
+				return nil, err
+			}
+			for i := range shard.Topics {
+				topics[shard.Topics[i].Name] = shard.Topics[i].ID
+			}
+		}
+		return &Captured{Capture: capture, BackupID: r.BackupID, SameCluster: true, Topics: topics}, nil
 	}
 	var mapping *restore.Mapping
 	if r.Restore != "" {

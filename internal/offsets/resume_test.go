@@ -24,6 +24,7 @@ import (
 // side is one of two clusters.
 type side struct {
 	*kafka.Cluster
+	fake    *kfake.Cluster
 	adm     *kadm.Client
 	plain   *kgo.Client
 	servers kgo.Opt
@@ -37,7 +38,7 @@ func newSide(t *testing.T) *side {
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
-	s := &side{servers: kgo.SeedBrokers(fake.ListenAddrs()...)}
+	s := &side{fake: fake, servers: kgo.SeedBrokers(fake.ListenAddrs()...)}
 	if s.Cluster, err = kafka.Connect(t.Context(), config.Cluster{BootstrapServers: fake.ListenAddrs()}); err != nil {
 		t.Fatal(err)
 	}
@@ -94,41 +95,52 @@ func (s *side) read(t *rapid.T, ctx context.Context, topic string, partition int
 }
 
 // writeLog writes a random log into a partition: plain records, and transactions,
-// some of them aborted and some of them interleaved.
-func (s *side) writeLog(t *rapid.T, ctx context.Context, topic string, partition int32) {
+// some of them aborted and some of them interleaved. Keys come again and again,
+// so that compaction leaves gaps, in batches and between them. It returns how many
+// records are not of aborted transactions.
+func (s *side) writeLog(t *rapid.T, ctx context.Context, topic string, partition int32) (valid int) {
 	at := time.Now().Add(-time.Hour).UnixMilli()
 	n := 0
-	put := func(cl *kgo.Client) {
+	put := func(cl *kgo.Client) int {
 		var rs []*kgo.Record
 		for range rapid.IntRange(1, 4).Draw(t, "records") {
 			at += rapid.Int64Range(-2000, 3000).Draw(t, "time")
-			rs = append(rs, &kgo.Record{Topic: topic, Partition: partition, Timestamp: time.UnixMilli(at), Value: fmt.Appendf(nil, "%d-%d", partition, n)})
+			rs = append(rs, &kgo.Record{Topic: topic, Partition: partition, Timestamp: time.UnixMilli(at),
+				Key: fmt.Append(nil, rapid.IntRange(0, 5).Draw(t, "key")), Value: fmt.Appendf(nil, "%d-%d", partition, n)})
 			n++
 		}
 		if err := cl.ProduceSync(ctx, rs...).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
+		return len(rs)
 	}
 	for range rapid.IntRange(0, 6).Draw(t, "steps") {
 		open := rapid.IntRange(0, 2).Draw(t, "transactions")
+		var in [len(s.txn)]int
 		for i := range open {
 			if err := s.txn[i].BeginTransaction(); err != nil {
 				t.Fatal(err)
 			}
-			put(s.txn[i])
+			in[i] = put(s.txn[i])
 		}
-		put(s.plain)
+		valid += put(s.plain)
 		for i := range open {
-			if err := s.txn[i].EndTransaction(ctx, kgo.TransactionEndTry(rapid.Bool().Draw(t, "commit"))); err != nil {
+			commit := rapid.Bool().Draw(t, "commit")
+			if err := s.txn[i].EndTransaction(ctx, kgo.TransactionEndTry(commit)); err != nil {
 				t.Fatal(err)
+			}
+			if commit {
+				valid += in[i]
 			}
 		}
 	}
+	return valid
 }
 
-// Logs with transactions and moved starts are backed up, restored within a time
-// window, and the groups reset: each resumes with exactly the records that it
-// would have read next on the source, as far as they were restored.
+// Logs with transactions, gaps of compaction and moved starts are backed up,
+// restored within a time window, and the groups reset: each resumes with exactly
+// the records that it would have read next on the source, as far as they were
+// restored.
 func TestAResetGroupReadsOnWhereItWouldHave(t *testing.T) {
 	checks := flag.Lookup("rapid.checks")
 	was := checks.Value.String()
@@ -142,7 +154,7 @@ func TestAResetGroupReadsOnWhereItWouldHave(t *testing.T) {
 		t.Fatal(err)
 	}
 	const partitions, groups = 4, 3
-	round := 0
+	round, gone := 0, 0 // gone: by compaction
 	rapid.Check(t, func(t *rapid.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -154,7 +166,8 @@ func TestAResetGroupReadsOnWhereItWouldHave(t *testing.T) {
 		}
 		round++
 		topic, id := fmt.Sprint("log-", round), fmt.Sprint("b", round)
-		_, err := source.adm.CreateTopic(ctx, partitions, 1, nil, topic)
+		policy := rapid.SampledFrom([]string{"delete", "compact"}).Draw(t, "cleanup.policy")
+		_, err := source.adm.CreateTopic(ctx, partitions, 1, map[string]*string{"cleanup.policy": &policy}, topic)
 		check(err)
 		committed := make([]map[int32]int64, groups)
 		names := make([]string, groups)
@@ -164,13 +177,21 @@ func TestAResetGroupReadsOnWhereItWouldHave(t *testing.T) {
 		logs := make([][]*kgo.Record, partitions)
 		var times []int64
 		for p := range int32(partitions) {
-			source.writeLog(t, ctx, topic, p)
+			gone += source.writeLog(t, ctx, topic, p)
+		}
+		source.fake.Compact()
+		for p := range int32(partitions) {
+			gone -= len(source.read(t, ctx, topic, p))
+		}
+		for p := range int32(partitions) {
 			tp := kafka.TopicPartition{Topic: topic, Partition: p}
 			ends, err := source.EndOffsets(ctx, []kafka.TopicPartition{tp})
 			check(err)
 			end := ends[tp].Offset
+			starts, err := source.StartOffsets(ctx, []kafka.TopicPartition{tp})
+			check(err)
 			if rapid.Bool().Draw(t, "the start moves") {
-				_, err := source.adm.DeleteRecords(ctx, kadm.Offsets{topic: {p: {Topic: topic, Partition: p, At: rapid.Int64Range(0, end).Draw(t, "start")}}})
+				_, err := source.adm.DeleteRecords(ctx, kadm.Offsets{topic: {p: {Topic: topic, Partition: p, At: rapid.Int64Range(starts[tp].Offset, end).Draw(t, "start")}}})
 				check(err)
 			}
 			logs[p] = source.read(t, ctx, topic, p)
@@ -285,4 +306,7 @@ func TestAResetGroupReadsOnWhereItWouldHave(t *testing.T) {
 			}
 		}
 	})
+	if round >= 20 && gone == 0 {
+		t.Error("compaction has taken nothing out of any log")
+	}
 }

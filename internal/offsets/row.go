@@ -37,17 +37,17 @@ func (p *Planner) checkRights(plan *GroupPlan, may kafka.Operations) {
 }
 
 // row decides about one partition.
-func (p *Planner) row(w *Want, now kafka.CommittedOffset, topic kafka.Topic, rng logRange, bad error) Row {
-	r := p.decide(w, now, topic, rng, bad)
+func (p *Planner) row(w *Want, now kafka.CommittedOffset, f facts) Row {
+	r := p.decide(w, now, f)
 	if r.Action.Changes() {
-		if err := p.Cluster.Lacks(topic.Operations, kmsg.ACLOperationRead, kmsg.ACLResourceTypeTopic, topic.Name); err != nil {
+		if err := p.Cluster.Lacks(f.topic.Operations, kmsg.ACLOperationRead, kmsg.ACLResourceTypeTopic, f.topic.Name); err != nil {
 			r.Action, r.Why = Failed, err.Error()
 		}
 	}
 	return r
 }
 
-func (p *Planner) decide(w *Want, now kafka.CommittedOffset, topic kafka.Topic, rng logRange, bad error) Row {
+func (p *Planner) decide(w *Want, now kafka.CommittedOffset, f facts) Row {
 	r := Row{Partition: w.Partition, Current: now.Offset, CurrentEpoch: now.LeaderEpoch, CurrentMetadata: now.Metadata,
 		Target: now.Offset, Wanted: now.Offset, Epoch: now.LeaderEpoch, Metadata: now.Metadata, Start: None, End: None}
 	skip := func(format string, args ...any) Row {
@@ -57,17 +57,18 @@ func (p *Planner) decide(w *Want, now kafka.CommittedOffset, topic kafka.Topic, 
 	switch {
 	case w.Unable != "":
 		return skip("%s", w.Unable)
-	case bad != nil:
-		r.Action, r.Why = Failed, bad.Error()
+	case f.err != nil:
+		r.Action, r.Why = Failed, f.err.Error()
 		return r
-	case topic.Name == "":
-		return skip("the topic does not exist on the cluster")
-	case int(w.Partition) >= len(topic.Partitions):
-		return skip("the topic has %d partitions on the cluster", len(topic.Partitions))
-	case recreated(w, topic):
-		return skip("the topic was deleted and created again (its id was %s and is %s): an old offset means nothing in it", w.TopicID, topic.ID)
+	case f.topic.Name == "":
+		return skip("the topic does not exist on the cluster; restore or create it first, or leave it out with --topics")
+	case int(w.Partition) >= len(f.topic.Partitions):
+		return skip("the topic has %d partitions on the cluster; add partitions to it first, or leave this one out with --topics", len(f.topic.Partitions))
+	case recreated(w, f.topic):
+		return skip("the topic was deleted and created again (its id was %s and is %s): an old offset means nothing in it; "+
+			"restore it again, or say where to with --to-earliest, --to-latest, --to-datetime", w.TopicID, f.topic.ID)
 	}
-	r.Start, r.End = rng.start, rng.end
+	r.Start, r.End = f.start, f.end
 	r.Target, r.Epoch, r.Metadata = w.Offset, w.Epoch, ""
 	if w.Metadata != nil {
 		r.Metadata = *w.Metadata
@@ -77,6 +78,10 @@ func (p *Planner) decide(w *Want, now kafka.CommittedOffset, topic kafka.Topic, 
 		r.Target = r.Start
 	case AtLatest:
 		r.Target = r.End
+	case AtTime:
+		if r.Target = f.at; r.Target < 0 {
+			r.Target = r.End
+		}
 	case AtNone:
 		r.Target, r.Wanted, r.Epoch, r.Action = None, None, -1, Remove
 		if r.Current < 0 {

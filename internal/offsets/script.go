@@ -35,8 +35,11 @@ func (s Script) Write(w io.Writer, groups []GroupPlan) error {
 		fmt.Fprintf(b, "# Targets: %s\n", comment(s.Source))
 	}
 	fmt.Fprintln(b, "# kafka-consumer-groups exits with 0 even when it fails: read what it prints.")
-	if n := unchanged(groups); n > 0 {
+	if n := count(groups, func(r *Row) bool { return r.Action == Unchanged }); n > 0 {
 		fmt.Fprintf(b, "# Left out: offsets that are committed already as they should be: %d\n", n)
+	}
+	if n := count(groups, func(r *Row) bool { return (r.Action == Set || r.Action == Clamped) && r.Metadata != "" }); n > 0 {
+		fmt.Fprintf(b, "# kafka-consumer-groups commits no metadata. Offsets that lose theirs (offset-reset execute keeps it): %d\n", n)
 	}
 	for i := range groups {
 		g := &groups[i]
@@ -56,11 +59,12 @@ func (s Script) Write(w io.Writer, groups []GroupPlan) error {
 	return b.Flush()
 }
 
-func unchanged(groups []GroupPlan) (n int) {
+// count counts the rows that are so.
+func count(groups []GroupPlan, so func(*Row) bool) (n int) {
 	for i := range groups {
 		for j := range groups[i].Topics {
 			for k := range groups[i].Topics[j].Rows {
-				if groups[i].Topics[j].Rows[k].Action == Unchanged {
+				if so(&groups[i].Topics[j].Rows[k]) {
 					n++
 				}
 			}

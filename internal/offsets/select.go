@@ -22,14 +22,18 @@ type Selection struct {
 // Empty tells whether nothing is selected.
 func (s Selection) Empty() bool { return len(s.Names)+len(s.Patterns) == 0 && !s.All }
 
+// matches tells whether a group is selected otherwise than by its name.
+func (s Selection) matches(name string) bool {
+	return s.All || slices.ContainsFunc(s.Patterns, func(p string) bool { return config.MatchPattern(p, name) })
+}
+
 // pick returns the selected names, sorted, of those that there are, and the
 // names that were asked for and are not among them.
 func (s Selection) pick(there []string) (picked, absent []string) {
 	has := make(map[string]bool, len(there))
 	for _, n := range there {
 		has[n] = true
-		take := s.All || slices.ContainsFunc(s.Patterns, func(p string) bool { return config.MatchPattern(p, n) })
-		if take {
+		if s.matches(n) {
 			picked = append(picked, n)
 		}
 	}
@@ -55,7 +59,10 @@ type TopicPattern struct {
 	Partitions []int32 `json:"partitions,omitempty"` // none: all
 }
 
-var topicPattern = regexp.MustCompile(`^[A-Za-z0-9._*?-]{1,249}$`)
+var (
+	topicPattern = regexp.MustCompile(`^[A-Za-z0-9._*?-]{1,249}$`)
+	wholeNumber  = regexp.MustCompile(`^-?[0-9]+$`)
+)
 
 // ParseTopics reads topics as kafka-consumer-groups takes them: names with
 // commas between them, each with a colon and partitions behind if only these
@@ -65,7 +72,11 @@ func ParseTopics(text string) (TopicFilter, error) {
 	var f TopicFilter
 	for _, item := range strings.Split(text, ",") {
 		item = strings.TrimSpace(item)
-		if n, err := strconv.ParseInt(item, 10, 32); err == nil && len(f) > 0 && len(f[len(f)-1].Partitions) > 0 {
+		if len(f) > 0 && len(f[len(f)-1].Partitions) > 0 && wholeNumber.MatchString(item) {
+			n, err := strconv.ParseInt(item, 10, 32)
+			if err != nil || n < 0 {
+				return nil, wrong("%q, after %q, is not a partition; it is a number from 0", item, f[len(f)-1].Topic)
+			}
 			f[len(f)-1].Partitions = append(f[len(f)-1].Partitions, int32(n))
 			continue
 		}
@@ -96,13 +107,14 @@ func (f TopicFilter) Match(topic string, partition int32) bool {
 	return len(f) == 0
 }
 
-// named lists the patterns that are plain names.
-func (f TopicFilter) named() []TopicPattern {
-	var ps []TopicPattern
+// counts are the topics that are named without wildcards, with how many
+// partitions each must have for those that are named.
+func (f TopicFilter) counts() map[string]int32 {
+	counts := map[string]int32{}
 	for _, p := range f {
 		if !strings.ContainsAny(p.Topic, "*?") {
-			ps = append(ps, p)
+			counts[p.Topic] = max(counts[p.Topic], 1+slices.Max(append([]int32{0}, p.Partitions...)))
 		}
 	}
-	return ps
+	return counts
 }

@@ -392,7 +392,7 @@ func (s *FromSnapshot) Load(ctx context.Context) error {
 			return err
 		}
 		for i := range p.Groups {
-			s.known = append(s.known, KnownGroup{p.Groups[i].Group, p.Groups[i].Type})
+			s.known = append(s.known, KnownGroup{Name: p.Groups[i].Group, Type: p.Groups[i].Type})
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -25,6 +26,7 @@ type Want struct {
 	TopicID string
 	At      At
 	Offset  int64 // with AtOffset
+	Time    int64 // with AtTime, in ms since 1970
 	Epoch   int32 // leader epoch to commit with it; -1: none
 	// Metadata to commit with it; nil: it does not matter, none is committed.
 	Metadata *string
@@ -40,6 +42,7 @@ const (
 	AtOffset   At = iota
 	AtEarliest    // the log start offset
 	AtLatest      // the high watermark
+	AtTime        // the first record of a time or later; the high watermark where there is none
 	AtNone        // no committed offset at all
 )
 
@@ -58,6 +61,8 @@ type Source interface {
 type KnownGroup struct {
 	Name string
 	Type string // one of package kafka's Group constants; empty: not known
+	// New: it need not exist on the cluster. Setting its offsets creates it.
+	New bool
 }
 
 // Captured takes the committed offsets that were captured with a backup, as
@@ -69,8 +74,12 @@ type Captured struct {
 	// SameCluster: the cluster is the one that was backed up. Then topic ids are
 	// compared and leader epochs are kept.
 	SameCluster bool
+	// Topics are the ids of the backup's topics by name, for a rollback: a group has
+	// no committed offset on them that was not captured. Nil: what was not captured
+	// is left as it is. Topics that are not in the backup always are.
+	Topics map[string]string
 
-	index map[string]*repository.Group
+	index captureIndex
 }
 
 // Describe implements Source.
@@ -85,38 +94,50 @@ func capturedGroups(c *repository.GroupsCapture) []KnownGroup {
 	}
 	known := make([]KnownGroup, 0, len(c.Groups))
 	for i := range c.Groups {
-		known = append(known, KnownGroup{c.Groups[i].Group, c.Groups[i].Type})
+		known = append(known, KnownGroup{Name: c.Groups[i].Group, Type: c.Groups[i].Type})
 	}
 	return known
 }
 
-func indexCapture(c *repository.GroupsCapture) map[string]*repository.Group {
-	index := map[string]*repository.Group{}
-	if c != nil {
-		for i := range c.Groups {
-			index[c.Groups[i].Group] = &c.Groups[i]
+// captureIndex finds captured groups by their names.
+type captureIndex struct {
+	once   sync.Once
+	groups map[string]*repository.Group
+}
+
+func (x *captureIndex) find(c *repository.GroupsCapture, name string) *repository.Group {
+	x.once.Do(func() {
+		x.groups = map[string]*repository.Group{}
+		if c != nil {
+			for i := range c.Groups {
+				x.groups[c.Groups[i].Group] = &c.Groups[i]
+			}
 		}
-	}
-	return index
+	})
+	return x.groups[name]
 }
 
 // Wants implements Source.
 func (s *Captured) Wants(_ context.Context, groups []GroupNow) ([][]Want, error) {
-	if s.index == nil {
-		s.index = indexCapture(s.Capture)
-	}
 	all := make([][]Want, len(groups))
 	for i := range groups {
-		g := s.index[groups[i].Name]
+		g := s.index.find(s.Capture, groups[i].Name)
 		if g == nil {
 			continue
 		}
+		had := map[kafka.TopicPartition]bool{}
 		for _, o := range g.Offsets {
+			had[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] = true
 			w := Want{Topic: o.Topic, Partition: o.Partition, Offset: o.Offset, Epoch: -1, Metadata: o.Metadata}
 			if s.SameCluster {
 				w.TopicID, w.Epoch = o.TopicID, o.LeaderEpoch
 			}
 			all[i] = append(all[i], w)
+		}
+		for _, o := range groups[i].Offsets {
+			if id, ok := s.Topics[o.Topic]; ok && !had[kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition}] {
+				all[i] = append(all[i], Want{Topic: o.Topic, Partition: o.Partition, TopicID: id, At: AtNone, Epoch: -1})
+			}
 		}
 	}
 	return all, nil
@@ -144,7 +165,7 @@ type Mapped struct {
 	Translator Translator
 	Restore    string // workflow id of the restore
 
-	index map[string]*repository.Group
+	index captureIndex
 }
 
 // Describe implements Source.
@@ -155,14 +176,11 @@ func (s *Mapped) Groups() ([]KnownGroup, bool) { return capturedGroups(s.Capture
 
 // Wants implements Source.
 func (s *Mapped) Wants(ctx context.Context, groups []GroupNow) ([][]Want, error) {
-	if s.index == nil {
-		s.index = indexCapture(s.Capture)
-	}
 	all := make([][]Want, len(groups))
 	rekeyed := map[string]*merge{}
 	var order []string
 	for i := range groups {
-		g := s.index[groups[i].Name]
+		g := s.index.find(s.Capture, groups[i].Name)
 		if g == nil {
 			continue
 		}
@@ -179,11 +197,11 @@ func (s *Mapped) Wants(ctx context.Context, groups []GroupNow) ([][]Want, error)
 			at, err := s.Translator.Translate(ctx, o.Topic, o.Partition, o.Offset)
 			switch {
 			case errors.Is(err, restore.ErrNotRestored):
-				all[i] = append(all[i], Want{Topic: o.Topic, Partition: o.Partition, Unable: "the partition was not restored"})
+				all[i] = append(all[i], Want{Topic: o.Topic, Partition: o.Partition, Unable: "the partition was not restored; restore it, or say where to with --to-earliest, --to-latest, --to-offset"})
 			case err != nil:
 				return nil, fmt.Errorf("group %s, %s partition %d, offset %d: %w", g.Group, o.Topic, o.Partition, o.Offset, err)
 			default:
-				all[i] = append(all[i], Want{Topic: at.Topic, Partition: at.Partition, Offset: at.Offset, Epoch: -1, Metadata: o.Metadata})
+				all[i] = append(all[i], Want{Topic: at.Topic, TopicID: at.TopicID, Partition: at.Partition, Offset: at.Offset, Epoch: -1, Metadata: o.Metadata})
 			}
 		}
 	}
@@ -196,7 +214,7 @@ func (s *Mapped) Wants(ctx context.Context, groups []GroupNow) ([][]Want, error)
 		}
 		for j, i := range m.owners {
 			for _, at := range places[j] {
-				all[i] = append(all[i], Want{Topic: at.Topic, Partition: at.Partition, Offset: at.Offset, Epoch: -1})
+				all[i] = append(all[i], Want{Topic: at.Topic, TopicID: at.TopicID, Partition: at.Partition, Offset: at.Offset, Epoch: -1})
 			}
 		}
 	}

@@ -174,10 +174,15 @@ func (f Folder) AdoptPlan(ctx context.Context, ref repository.ObjectRef, cluster
 }
 
 // Store writes a saved plan into a repository, where a workflow reads it. It is
-// named by what it holds: the same plan is there once.
+// named by what it holds, to the last note: the same file is there once.
 func (s *SavedPlan) Store(ctx context.Context, repo *repository.Repository) (repository.ObjectRef, error) {
 	f := Folder{repo, repository.OperationsPrefix + "offset-plans/"}
-	_, ref, err := f.StorePlan(ctx, s.Plan.Changes, func(emit func(*Shard) error) (*Plan, error) {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return repository.ObjectRef{}, err
+	}
+	sum := sha256.Sum256(data)
+	_, ref, err := f.StorePlan(ctx, hex.EncodeToString(sum[:]), func(emit func(*Shard) error) (*Plan, error) {
 		shard := &Shard{}
 		for _, g := range s.Groups {
 			shard.Groups = append(shard.Groups, g)

@@ -2,15 +2,11 @@ package offsets
 
 import (
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
@@ -29,6 +25,15 @@ type Strategy struct {
 	Time *int64 `json:"time,omitempty"`
 	// File are targets given one by one; Groups are those of its lines.
 	File []FileTarget `json:"file,omitempty"`
+}
+
+// check refuses a time that Kafka has no timestamps for: in ListOffsets negative
+// ones mean something else (-1 the end, -2 the start).
+func (s *Strategy) check() error {
+	if s != nil && s.Time != nil && *s.Time < 0 {
+		return wrong("%s is before 1970, where Kafka's timestamps begin; use --to-earliest", time.UnixMilli(*s.Time).UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // FileTarget is a line of a file for --from-file.
@@ -62,87 +67,6 @@ func (s *Strategy) String() string {
 	return ""
 }
 
-// ParseTime reads a time as kafka-consumer-groups does: 2024-12-01T10:00:00.000,
-// in UTC unless a zone follows.
-func ParseTime(text string) (int64, error) {
-	for _, layout := range []string{"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02T15:04:05.999999999Z0700", "2006-01-02T15:04:05.999999999",
-		"2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UnixMilli(), nil
-		}
-	}
-	return 0, wrong("%q is not a time; write YYYY-MM-DDTHH:mm:ss.sss, in UTC unless a zone follows (2024-12-01T10:00:00.000+01:00)", text)
-}
-
-var isoDuration = regexp.MustCompile(`^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$`)
-
-// ParseDuration reads a duration as kafka-consumer-groups does (ISO 8601:
-// PnDTnHnMnS), or as Go does (36h, 90m).
-func ParseDuration(text string) (time.Duration, error) {
-	if m := isoDuration.FindStringSubmatch(text); m != nil && text != "P" && !strings.HasSuffix(text, "T") {
-		var d time.Duration
-		for i, unit := range []time.Duration{24 * time.Hour, time.Hour, time.Minute, time.Second} {
-			if m[i+1] == "" {
-				continue
-			}
-			n, err := strconv.ParseInt(m[i+1], 10, 64)
-			if err != nil || n > math.MaxInt64/int64(unit) {
-				return 0, wrong("%q is too long a duration", text)
-			}
-			d += time.Duration(n) * unit
-		}
-		return d, nil
-	}
-	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
-		return d, nil
-	}
-	return 0, wrong("%q is not a duration; write PnDTnHnMnS (P7D, PT1H30M) or 36h, 90m", text)
-}
-
-// ParseFile reads what kafka-consumer-groups writes with --export and takes
-// with --from-file: lines of topic,partition,offset for one group, or of
-// group,topic,partition,offset for several.
-func ParseFile(r io.Reader) ([]FileTarget, error) {
-	c := csv.NewReader(r)
-	c.FieldsPerRecord, c.TrimLeadingSpace, c.Comment = -1, true, '#'
-	targets := []FileTarget{}
-	seen := map[FileTarget]bool{}
-	for {
-		fields, err := c.Read()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, wrong("--from-file: %v", err)
-		}
-		line, _ := c.FieldPos(0)
-		var t FileTarget
-		switch len(fields) {
-		case 3:
-		case 4:
-			t.Group, fields = fields[0], fields[1:]
-		default:
-			return nil, wrong("--from-file: line %d has %d fields; write topic,partition,offset or group,topic,partition,offset", line, len(fields))
-		}
-		partition, perr := strconv.ParseInt(strings.TrimSpace(fields[1]), 10, 32)
-		offset, oerr := strconv.ParseInt(strings.TrimSpace(fields[2]), 10, 64)
-		if perr != nil || oerr != nil || partition < 0 || offset < 0 {
-			return nil, wrong("--from-file: line %d: partition %q and offset %q must be numbers from 0", line, fields[1], fields[2])
-		}
-		t.Topic, t.Partition, t.Offset = fields[0], int32(partition), offset
-		place := FileTarget{Group: t.Group, Topic: t.Topic, Partition: t.Partition}
-		if seen[place] {
-			return nil, wrong("--from-file: line %d: %s partition %d is there twice", line, t.Topic, t.Partition)
-		}
-		seen[place] = true
-		targets = append(targets, t)
-	}
-	if len(targets) == 0 {
-		return nil, wrong("--from-file: there is no line in it")
-	}
-	return targets, nil
-}
-
 // Explicit is the source for a [Strategy]. The partitions of a group are those
 // it has committed offsets for, on the cluster or in the capture, and all of
 // the topics that are named.
@@ -152,6 +76,13 @@ type Explicit struct {
 	// Capture may be nil.
 	Capture *repository.GroupsCapture
 	Topics  TopicFilter
+	// Named are groups by their names. Lines of a file that name no group are
+	// targets of theirs, whether they exist or not.
+	Named []string
+
+	index captureIndex
+	mu    sync.Mutex
+	named []kafka.TopicPartition // of the topics that are named; nil: not looked up yet
 }
 
 // Describe implements Source.
@@ -160,9 +91,17 @@ func (s *Explicit) Describe() string { return s.Strategy.String() }
 // Groups implements Source.
 func (s *Explicit) Groups() ([]KnownGroup, bool) {
 	known := capturedGroups(s.Capture)
+	add := func(name string) { known = append(known, KnownGroup{Name: name, New: true}) }
+	one := false
 	for _, t := range s.Strategy.File {
 		if t.Group != "" {
-			known = append(known, KnownGroup{Name: t.Group})
+			add(t.Group)
+		}
+		one = one || t.Group == ""
+	}
+	if one {
+		for _, name := range s.Named {
+			add(name)
 		}
 	}
 	return known, true
@@ -181,13 +120,10 @@ func (s *Explicit) Wants(ctx context.Context, groups []GroupNow) ([][]Want, erro
 		}
 		return all, nil
 	}
-	named, err := s.named(ctx)
+	named, err := s.partitions(ctx)
 	if err != nil {
 		return nil, err
 	}
-	index := indexCapture(s.Capture)
-	var asked []kafka.TopicPartition // for their offsets by time
-	known := map[kafka.TopicPartition]bool{}
 	for i := range groups {
 		g := &groups[i]
 		current := map[kafka.TopicPartition]int64{}
@@ -197,7 +133,7 @@ func (s *Explicit) Wants(ctx context.Context, groups []GroupNow) ([][]Want, erro
 			current[tp] = o.Offset
 			parts = append(parts, tp)
 		}
-		if c := index[g.Name]; c != nil {
+		if c := s.index.find(s.Capture, g.Name); c != nil {
 			for _, o := range c.Offsets {
 				parts = append(parts, kafka.TopicPartition{Topic: o.Topic, Partition: o.Partition})
 			}
@@ -218,38 +154,13 @@ func (s *Explicit) Wants(ctx context.Context, groups []GroupNow) ([][]Want, erro
 			case st.Shift != nil:
 				at, ok := current[tp]
 				if !ok {
-					w.Unable = "there is no committed offset to shift"
+					w.Unable = "there is no committed offset to shift; say where to with --to-earliest, --to-latest, --to-offset"
 				}
 				w.Offset = add(at, *st.Shift)
 			default:
-				if !known[tp] {
-					known[tp] = true
-					asked = append(asked, tp)
-				}
+				w.At, w.Time = AtTime, *st.Time
 			}
 			all[i] = append(all[i], w)
-		}
-	}
-	if len(asked) == 0 {
-		return all, nil
-	}
-	at, err := s.Cluster.OffsetsForTime(ctx, asked, *s.Strategy.Time)
-	var some *kafka.PartialError
-	if err != nil && !errors.As(err, &some) {
-		return nil, err
-	}
-	for i := range all {
-		for j := range all[i] {
-			w := &all[i][j]
-			o, ok := at[kafka.TopicPartition{Topic: w.Topic, Partition: w.Partition}]
-			switch {
-			case !ok: // the planner finds the same and says it
-				w.At = AtLatest
-			case o.Offset < 0:
-				w.At = AtLatest
-			default:
-				w.Offset = o.Offset
-			}
 		}
 	}
 	return all, nil
@@ -267,28 +178,42 @@ func add(a, b int64) int64 {
 	}
 }
 
-// named lists the partitions of the topics that the filter names.
-func (s *Explicit) named(ctx context.Context) ([]kafka.TopicPartition, error) {
-	patterns := s.Topics.named()
-	if len(patterns) == 0 {
-		return nil, nil
+// partitions lists the partitions of the topics that the filter names. Of one
+// that cannot be looked up they are those that are named, or else the first: the
+// planner makes FAILED rows of them, or refuses the plan.
+func (s *Explicit) partitions(ctx context.Context) ([]kafka.TopicPartition, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.named != nil {
+		return s.named, nil
 	}
-	var names []string
-	for _, p := range patterns {
-		names = append(names, p.Topic)
-	}
-	slices.Sort(names)
-	topics, err := s.Cluster.DescribeTopics(ctx, slices.Compact(names))
-	if err != nil {
+	counts := s.Topics.counts()
+	topics, err := s.Cluster.FindTopics(ctx, counts, time.Now().Add(kafka.LookAgain))
+	var some *kafka.PartialError
+	if err != nil && !errors.As(err, &some) {
 		return nil, err
 	}
-	var parts []kafka.TopicPartition
-	for _, t := range topics {
-		for _, p := range t.Partitions {
-			if s.Topics.Match(t.Name, p.Partition) {
-				parts = append(parts, kafka.TopicPartition{Topic: t.Name, Partition: p.Partition})
+	parts := []kafka.TopicPartition{}
+	if some != nil {
+		for _, e := range some.Failed {
+			for n := range counts[e.Topic] {
+				if s.Topics.Match(e.Topic, n) {
+					parts = append(parts, kafka.TopicPartition{Topic: e.Topic, Partition: n})
+				}
+			}
+			delete(counts, e.Topic)
+		}
+	}
+	for name, count := range counts {
+		if err := missingTopic(ctx, s.Cluster, name, count, topics[name]); err != nil {
+			return nil, err
+		}
+		for _, p := range topics[name].Partitions {
+			if s.Topics.Match(name, p.Partition) {
+				parts = append(parts, kafka.TopicPartition{Topic: name, Partition: p.Partition})
 			}
 		}
 	}
+	s.named = parts
 	return parts, nil
 }

@@ -73,25 +73,22 @@ func FindMapping(ctx context.Context, repo *repository.Repository, restore strin
 }
 
 // LatestMapping finds the newest mapping of a restore of a backup into a
-// cluster; nil when there is none.
+// cluster, whatever started it; nil when there is none.
 func LatestMapping(ctx context.Context, repo *repository.Repository, backupID, clusterID string) (*Mapping, string, error) {
-	// Restores that were started by the command line have the backup in their id.
-	for _, prefix := range []string{repository.OperationKey("restore/"+backupID, ""), repository.OperationsPrefix} {
-		keys, err := mappings(ctx, repo, prefix)
+	keys, err := mappings(ctx, repo, repository.OperationsPrefix)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, key := range keys {
+		m, err := ReadMapping(ctx, repo, key)
+		if errors.Is(err, repository.ErrNotFound) {
+			continue
+		}
 		if err != nil {
 			return nil, "", err
 		}
-		for _, key := range keys {
-			m, err := ReadMapping(ctx, repo, key)
-			if errors.Is(err, repository.ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return nil, "", err
-			}
-			if m.BackupID == backupID && m.ClusterID == clusterID {
-				return m, key, nil
-			}
+		if m.BackupID == backupID && m.ClusterID == clusterID {
+			return m, key, nil
 		}
 	}
 	return nil, "", nil

@@ -14,7 +14,8 @@ import (
 // Mapping is operations/<workflow id>/<run id>/mapping.json: which source
 // offset became which target offset. It names the objects from which each
 // offset is found exactly: the plans of the parts (which source partition went
-// where, and its place in the backup) and the results (where it begins).
+// where, and its place in the backup), the results (where it begins), and the
+// targets (which topics they are).
 type Mapping struct {
 	Format          string `json:"format"`
 	Version         int    `json:"version"`
@@ -22,8 +23,10 @@ type Mapping struct {
 	BackupID        string `json:"backup_id"`
 	SourceClusterID string `json:"source_cluster_id"`
 	ClusterID       string `json:"cluster_id"`
-	// Plan is the restore's plan; Results are what became of its parts.
+	// Plan is the restore's plan; Targets are the topics that it filled; Results
+	// are what became of its parts.
 	Plan    repository.ObjectRef   `json:"plan"`
+	Targets repository.ObjectRef   `json:"targets"`
 	Results []repository.ObjectRef `json:"results"`
 	// Totals over all target partitions.
 	Partitions int64 `json:"partitions"`
@@ -38,6 +41,10 @@ func MakeMapping(ctx context.Context, repo *repository.Repository, plan *Plan, r
 	m := &Mapping{
 		Format: formatMapping, Version: repository.FormatVersion, WorkflowID: plan.WorkflowID, BackupID: plan.BackupID,
 		SourceClusterID: plan.SourceClusterID, ClusterID: plan.ClusterID, Plan: ref, Results: make([]repository.ObjectRef, len(plan.Parts)),
+	}
+	var err error
+	if m.Targets, err = repo.ReadDocument(ctx, plan.object(targetsName), new(Targets)); err != nil {
+		return nil, "", fmt.Errorf("read the targets of the restore: %w", err)
 	}
 	results := make([]PartResult, len(plan.Parts))
 	g, gctx := errgroup.WithContext(ctx)
@@ -65,13 +72,14 @@ func MakeMapping(ctx context.Context, repo *repository.Repository, plan *Plan, r
 		return nil, "", &repository.CorruptError{Key: plan.key, Detail: fmt.Sprintf("it plans %d target partitions, the results of its parts name %d", plan.Partitions, m.Partitions)}
 	}
 	key := plan.object("mapping.json")
-	_, _, err := repository.AdoptDocument(ctx, repo, key, m)
+	_, _, err = repository.AdoptDocument(ctx, repo, key, m)
 	return m, key, err
 }
 
 // Position is a place in a target partition.
 type Position struct {
 	Topic     string
+	TopicID   string // of the topic that was filled, in Kafka's text form; empty: not known
 	Partition int32
 	Offset    int64
 }
@@ -80,6 +88,7 @@ type Position struct {
 type Translator struct {
 	repo   *repository.Repository
 	plan   *Plan
+	ids    map[string]string // of the target topics
 	copies map[sourceKey]copied
 	merges map[string]merged
 }
@@ -107,7 +116,14 @@ func NewTranslator(ctx context.Context, repo *repository.Repository, m *Mapping)
 	if err != nil {
 		return nil, err
 	}
-	t := &Translator{repo: repo, plan: plan, copies: map[sourceKey]copied{}, merges: map[string]merged{}}
+	t := &Translator{repo: repo, plan: plan, ids: map[string]string{}, copies: map[sourceKey]copied{}, merges: map[string]merged{}}
+	var targets Targets
+	if err := repo.GetDocument(ctx, m.Targets, &targets); err != nil {
+		return nil, fmt.Errorf("read the target topics of the mapping: %w", err)
+	}
+	for i := range targets.Topics {
+		t.ids[targets.Topics[i].Name] = targets.Topics[i].ID
+	}
 	f := &Filler{Repository: repo}
 	for i := range plan.Parts {
 		var pp PlanPart
@@ -173,7 +189,7 @@ func (t *Translator) Translate(ctx context.Context, topic string, partition int3
 	if err != nil {
 		return Position{}, err
 	}
-	return Position{c.target, partition, c.result.offset(rank)}, nil
+	return Position{c.target, t.ids[c.target], partition, c.result.offset(rank)}, nil
 }
 
 // Merge finds the places, by target partition, from which a group reads
@@ -247,7 +263,7 @@ func (t *Translator) Merge(ctx context.Context, topic string, committed []map[in
 			if at < 0 {
 				at = rank[to]
 			}
-			places[g] = append(places[g], Position{mg.m.Target, int32(to), mg.results[to].offset(at)})
+			places[g] = append(places[g], Position{mg.m.Target, t.ids[mg.m.Target], int32(to), mg.results[to].offset(at)})
 		}
 	}
 	return places, nil

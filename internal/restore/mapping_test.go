@@ -59,6 +59,10 @@ func store(t *rapid.T, repo *repository.Repository, plan *Plan, part PlanPart, r
 	if _, err := repo.CreateDocument(ctx, plan.object(doneName(0)), &result); err != nil {
 		t.Fatal(err)
 	}
+	targets := &Targets{Format: formatTargets, Topics: []TargetTopic{{Name: result.Partitions[0].Topic, ID: "filled"}}}
+	if _, err := repo.CreateDocument(ctx, plan.object(targetsName), targets); err != nil {
+		t.Fatal(err)
+	}
 	if _, _, err := MakeMapping(ctx, repo, plan, planRef); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +101,7 @@ func TestACommittedOffsetMapsToTheRecordThatIsReadNext(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if at.Topic != "b" || at.Partition != 0 {
+			if at.Topic != "b" || at.TopicID != "filled" || at.Partition != 0 {
 				t.Fatalf("%+v", at)
 			}
 			unread, _ := slices.BinarySearchFunc(want, committed, func(r logged, offset int64) int { return int(r.offset - offset) })

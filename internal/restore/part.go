@@ -208,7 +208,7 @@ func (f *Filler) fills(ctx context.Context, plan *Plan, pp *PlanPart, targets *T
 	add := func(name string, partition int32, records, bytes int64) (*transfer.ProducePartition, error) {
 		t := byName[name]
 		if t == nil || int(partition) >= len(t.Begin) {
-			return nil, &repository.CorruptError{Key: plan.object("targets.json"), Detail: fmt.Sprintf("topic %s partition %d: it has no begin offset, but the plan names it", name, partition)}
+			return nil, &repository.CorruptError{Key: plan.object(targetsName), Detail: fmt.Sprintf("topic %s partition %d: it has no begin offset, but the plan names it", name, partition)}
 		}
 		id, err := kafka.ParseTopicID(t.ID)
 		if err != nil {

@@ -32,7 +32,10 @@ type TargetTopic struct {
 	Begin []int64 `json:"begin"`
 }
 
-const formatTargets = "kafka-backup/restore-targets"
+const (
+	formatTargets = "kafka-backup/restore-targets"
+	targetsName   = "targets.json"
+)
 
 // Created counts the topics that the restore created.
 func (t *Targets) Created() (n int) {
@@ -46,7 +49,7 @@ func (t *Targets) Created() (n int) {
 
 func readTargets(ctx context.Context, repo *repository.Repository, plan *Plan) (*Targets, error) {
 	t := new(Targets)
-	_, err := repo.ReadDocument(ctx, plan.object("targets.json"), t)
+	_, err := repo.ReadDocument(ctx, plan.object(targetsName), t)
 	return t, err
 }
 
@@ -274,6 +277,6 @@ func (p *preparer) fix(ctx context.Context, holds *Holds, producer int64, epoch 
 		}
 		targets.Topics = append(targets.Topics, t)
 	}
-	_, _, err = repository.AdoptDocument(ctx, p.repo, p.plan.object("targets.json"), targets)
+	_, _, err = repository.AdoptDocument(ctx, p.repo, p.plan.object(targetsName), targets)
 	return targets, err
 }
