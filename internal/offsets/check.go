@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 )
@@ -103,14 +104,14 @@ func (e *MovedError) add(group, topic string, partition int32, format string, ar
 // checkGroups looks for topics and committed offsets that are not any more as
 // they were.
 func (s *Shard) checkGroups(ctx context.Context, cluster *kafka.Cluster, moved *MovedError) error {
-	var names, topics []string
+	var names []string
+	topics := map[string]int32{}
 	for g := range s.open() {
 		names = append(names, g.Group)
 		for j := range g.Topics {
-			topics = append(topics, g.Topics[j].Topic)
+			topics[g.Topics[j].Topic] = 1
 		}
 	}
-	slices.Sort(topics)
 	now, err := readCommitted(ctx, cluster, names)
 	if err == nil {
 		err = now.whole()
@@ -118,7 +119,7 @@ func (s *Shard) checkGroups(ctx context.Context, cluster *kafka.Cluster, moved *
 	if err != nil {
 		return err
 	}
-	found, err := cluster.DescribeTopics(ctx, slices.Compact(topics))
+	found, err := cluster.FindTopics(ctx, topics, time.Now().Add(lookAgain))
 	if err != nil {
 		return err
 	}

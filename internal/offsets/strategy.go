@@ -188,7 +188,7 @@ func (s *Explicit) partitions(ctx context.Context) ([]kafka.TopicPartition, erro
 		return s.named, nil
 	}
 	counts := s.Topics.counts()
-	topics, err := s.Cluster.FindTopics(ctx, counts, time.Now().Add(kafka.LookAgain))
+	topics, err := s.Cluster.FindTopics(ctx, counts, time.Now().Add(lookAgain))
 	var some *kafka.PartialError
 	if err != nil && !errors.As(err, &some) {
 		return nil, err

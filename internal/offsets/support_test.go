@@ -3,8 +3,10 @@ package offsets
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -16,6 +18,11 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
+
+func TestMain(m *testing.M) {
+	lookAgain = 200 * time.Millisecond // the fake cluster has one view of its topics
+	os.Exit(m.Run())
+}
 
 // bed is a fake cluster with a repository.
 type bed struct {
