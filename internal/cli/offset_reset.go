@@ -103,7 +103,7 @@ func (p *program) planOffsets(c *cli.Context) error {
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			return err
 		}
-		p.say("Saved as %s. Carry it out with `kafka-backup offset-reset execute --plan %s` and the same --path and --bootstrap-servers.", file, quote(file))
+		p.say("Saved as %s. Carry it out with `kafka-backup offset-reset execute --plan %s` and the same --path and --bootstrap-servers.", file, offsets.Quote(file))
 	}
 	return render.Write(p.Out, format, v)
 }
@@ -224,11 +224,12 @@ func (p *program) launchReset(c *cli.Context, doc *config.Document, k kind, requ
 	if err := p.shrink(c.Context, doc, &request.Offsets); err != nil {
 		return err
 	}
+	request.Target.BootstrapServers = slices.Sorted(slices.Values(request.Target.BootstrapServers)) // their order says nothing
 	id, err := offsetID(k.name, request)
 	if err != nil {
 		return err
 	}
-	where, servers := storage.Describe(doc.Storage), strings.Join(doc.Target.BootstrapServers, ",")
+	where, servers := storage.Describe(doc.Storage), strings.Join(request.Target.BootstrapServers, ",")
 	o := &request.Offsets
 	from := "backup " + o.BackupID
 	switch {
@@ -247,6 +248,7 @@ func (p *program) launchReset(c *cli.Context, doc *config.Document, k kind, requ
 		groups = "those in " + o.Inputs.Key
 	}
 	return p.launch(c, operation{
+		taskQueue:  doc.Temporal.TaskQueue,
 		requested:  request.Requested,
 		id:         id,
 		kind:       k,
@@ -274,8 +276,7 @@ func offsetID(kind string, r activities.OffsetRequest) (string, error) {
 	if what == "" {
 		what = "explicit"
 	}
-	servers := slices.Sorted(slices.Values(r.Target.BootstrapServers))
-	return fmt.Sprintf("%s/%s/%s/%s", kind, what, slug(strings.Join(servers, ",")), digest(storage.Identity(r.Storage)+"\n"+string(data))), nil
+	return fmt.Sprintf("%s/%s/%s/%s", kind, what, slug(strings.Join(r.Target.BootstrapServers, ",")), digest(storage.Identity(r.Storage)+"\n"+string(data))), nil
 }
 
 func (p *program) offsetResetBulkCommand() *cli.Command {

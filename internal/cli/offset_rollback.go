@@ -92,7 +92,7 @@ func (p *program) takeSnapshot(c *cli.Context, all bool) error {
 		req.Groups.All = true
 	}
 	if c.IsSet("topics") {
-		if req.Topics, err = offsets.ParseTopics(c.String("topics")); err != nil {
+		if req.Topics, err = offsets.ParseTopics(joined(c, "topics")); err != nil {
 			return &exitError{ExitUsage, fmt.Errorf("--topics: %w", err)}
 		}
 	}
@@ -102,6 +102,7 @@ func (p *program) takeSnapshot(c *cli.Context, all bool) error {
 		return err
 	}
 	return p.launch(c, operation{
+		taskQueue: doc.Temporal.TaskQueue,
 		requested: req.Requested,
 		// Each is another one: the moment is what it is about.
 		id:         fmt.Sprintf("offset-snapshot/%s/%s-%s", slug(servers), time.Now().UTC().Format("20060102-150405.000"), digest(where+string(data))),
@@ -135,6 +136,7 @@ func (p *program) deleteSnapshot(c *cli.Context) error {
 	req := activities.DeleteSnapshotRequest{Requested: requested(c, doc), Storage: doc.Storage, ID: id}
 	where := storage.Describe(doc.Storage)
 	return p.launch(c, operation{
+		taskQueue: doc.Temporal.TaskQueue,
 		requested: req.Requested, id: "offset-snapshot-delete/" + id + "/" + slug(storage.Identity(doc.Storage)), kind: snapshotDeleteKind, request: req,
 		summary: "Delete " + id, details: markdown("Snapshot", id, "Repository", where, "Requested by", req.Requester),
 		attributes: temporalservice.Attributes{Kind: snapshotDeleteKind.name, Repository: where},
@@ -173,7 +175,7 @@ func (p *program) rollbackRequest(c *cli.Context, doc *config.Document) (offsets
 		return r, err
 	}
 	if c.IsSet("topics") {
-		if r.Topics, err = offsets.ParseTopics(c.String("topics")); err != nil {
+		if r.Topics, err = offsets.ParseTopics(joined(c, "topics")); err != nil {
 			return r, &exitError{ExitUsage, fmt.Errorf("--topics: %w", err)}
 		}
 	}

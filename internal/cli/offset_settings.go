@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,11 +37,11 @@ var (
 // groupFlags say which groups, topics and partitions are meant.
 func groupFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "groups", Aliases: []string{"g"}, Usage: "Consumer groups, with commas between them.", Category: inGroups},
+		&cli.StringSliceFlag{Name: "groups", Aliases: []string{"g"}, Usage: "Consumer groups, with commas between them.", Category: inGroups},
 		&cli.StringFlag{Name: "groups-file", Usage: "File with one group a line; - is standard input.", Category: inGroups},
-		&cli.StringFlag{Name: "groups-matching", Usage: "Patterns with * and ?, with commas between them.", Category: inGroups},
+		&cli.StringSliceFlag{Name: "groups-matching", Usage: "Patterns with * and ?, with commas between them.", Category: inGroups},
 		&cli.BoolFlag{Name: "all-groups", Usage: "All groups: those of the backup or snapshot, or else those of the cluster.", Category: inGroups},
-		&cli.StringFlag{Name: "topics", Usage: "Only these topics: names or patterns with commas between them, each with :PARTITION,PARTITION for only these.", Category: inGroups},
+		&cli.StringSliceFlag{Name: "topics", Usage: "Only these topics: names or patterns with commas between them, each with :PARTITION,PARTITION for only these.", Category: inGroups},
 	}
 }
 
@@ -114,8 +113,8 @@ func hasStorage(doc *config.Document) bool { return doc.Storage.Backend != "" ||
 // selection is the groups that the flags name, or else the configuration.
 func (p *program) selection(c *cli.Context, doc *config.Document) (offsets.Selection, error) {
 	var s offsets.Selection
-	s.Names = splitList(c.String("groups"))
-	s.Patterns = splitList(c.String("groups-matching"))
+	s.Names = splitList(joined(c, "groups"))
+	s.Patterns = splitList(joined(c, "groups-matching"))
 	s.All = c.Bool("all-groups")
 	if c.IsSet("groups-file") {
 		names, err := p.readNames(c.String("groups-file"))
@@ -177,7 +176,7 @@ func (p *program) offsetRequest(c *cli.Context, doc *config.Document) (r offsets
 		return r, err
 	}
 	if c.IsSet("topics") {
-		if r.Topics, err = offsets.ParseTopics(c.String("topics")); err != nil {
+		if r.Topics, err = offsets.ParseTopics(joined(c, "topics")); err != nil {
 			return r, &exitError{ExitUsage, fmt.Errorf("--topics: %w", err)}
 		}
 	}
@@ -235,8 +234,7 @@ func (p *program) strategy(c *cli.Context) (*offsets.Strategy, error) {
 		if err != nil {
 			return bad(err)
 		}
-		t := time.Now().Add(-d).UnixMilli()
-		s.Time = &t
+		s.Ago = &d
 	case c.IsSet("from-file"):
 		f, err := os.Open(c.String("from-file"))
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -96,6 +97,7 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 	if err := r.expand(ctx, repo); err != nil {
 		return nil, err
 	}
+	r.Strategy = r.Strategy.From(time.Now())
 	p := &Planner{Cluster: cluster, Groups: r.Groups, Topics: r.Topics, OnOutOfRange: r.OnOutOfRange, BestEffort: r.BestEffort}
 	head := Plan{BackupID: r.BackupID, Snapshot: r.Snapshot}
 	var err error

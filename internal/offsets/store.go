@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -129,6 +130,19 @@ func (f Folder) StorePlan(ctx context.Context, name string, run func(emit func(*
 	plan.Format, plan.Version, plan.Shards = formatPlan, repository.FormatVersion, shards
 	ref, _, err = repository.AdoptDocument(ctx, f.Repository, head, plan)
 	return plan, ref, err
+}
+
+// Fix gives a strategy that counts back from now the same time in all plans of
+// a run: that of the first. So an approved plan, made again, is the same one.
+func (f Folder) Fix(ctx context.Context, s *Strategy) (*Strategy, error) {
+	if s == nil || s.Ago == nil {
+		return s, nil
+	}
+	now := struct {
+		Now time.Time `json:"now"`
+	}{time.Now().UTC()}
+	_, _, err := repository.AdoptDocument(ctx, f.Repository, f.key("now.json"), &now)
+	return s.From(now.Now), err
 }
 
 // ReadPlan reads the head of a plan.
