@@ -166,11 +166,9 @@ func splitList(text string) []string {
 
 // offsetRequest is what the flags ask for.
 func (p *program) offsetRequest(c *cli.Context, doc *config.Document) (r offsets.Request, err error) {
-	r = offsets.Request{BackupID: doc.BackupID, Restore: c.String("restore"), OnOutOfRange: c.String("on-out-of-range")}
-	switch r.OnOutOfRange {
-	case offsets.FailOutOfRange, offsets.ClampOutOfRange, offsets.EarliestOutOfRange, offsets.LatestOutOfRange, "":
-	default:
-		return r, usage("--on-out-of-range is fail, clamp, earliest or latest")
+	r = offsets.Request{BackupID: doc.BackupID, Restore: c.String("restore")}
+	if r.OnOutOfRange, err = onOutOfRange(c); err != nil {
+		return r, err
 	}
 	if r.Groups, err = p.selection(c, doc); err != nil {
 		return r, err
@@ -193,6 +191,15 @@ func (p *program) offsetRequest(c *cli.Context, doc *config.Document) (r offsets
 		return r, usage("--restore and %s exclude each other", r.Strategy)
 	}
 	return r, nil
+}
+
+// onOutOfRange is what --on-out-of-range says.
+func onOutOfRange(c *cli.Context) (string, error) {
+	switch s := c.String("on-out-of-range"); s {
+	case offsets.FailOutOfRange, offsets.ClampOutOfRange, offsets.EarliestOutOfRange, offsets.LatestOutOfRange, "":
+		return s, nil
+	}
+	return "", usage("--on-out-of-range is fail, clamp, earliest or latest")
 }
 
 // strategy is the explicit strategy of the flags; nil when there is none.
@@ -279,6 +286,20 @@ func (p *program) withCluster(ctx context.Context, doc *config.Document, fn func
 	return fn(cluster, r)
 }
 
+// onRepository opens the repository of a document.
+func (p *program) onRepository(ctx context.Context, doc *config.Document, fn func(*repository.Repository) error) error {
+	bucket, err := storage.Open(ctx, doc.Storage)
+	if err != nil {
+		return err
+	}
+	defer bucket.Close()
+	repo, err := repository.Open(ctx, bucket)
+	if err != nil {
+		return fmt.Errorf("%s: %w", storage.Describe(doc.Storage), err)
+	}
+	return fn(repo)
+}
+
 // repositoryOf is the repository of an opened one; nil when there is none.
 func repositoryOf(r *opened) *repository.Repository {
 	if r == nil {
@@ -312,14 +333,5 @@ func (p *program) setRequest(c *cli.Context, doc *config.Document, o offsets.Req
 // shrink moves long lists of a request into the repository: what is sent to a
 // workflow stays small.
 func (p *program) shrink(ctx context.Context, doc *config.Document, r *offsets.Request) error {
-	bucket, err := storage.Open(ctx, doc.Storage)
-	if err != nil {
-		return err
-	}
-	defer bucket.Close()
-	repo, err := repository.Open(ctx, bucket)
-	if err != nil {
-		return fmt.Errorf("%s: %w", storage.Describe(doc.Storage), err)
-	}
-	return r.Shrink(ctx, repo)
+	return p.onRepository(ctx, doc, func(repo *repository.Repository) error { return r.Shrink(ctx, repo) })
 }

@@ -19,7 +19,14 @@ func (p *program) showSnapshot(c *cli.Context) error {
 		return err
 	}
 	return p.read(c, func(ctx context.Context, r *opened) error {
-		v, err := r.snapshot(ctx, c.String("snapshot-id"))
+		id := c.String("snapshot-id")
+		switch {
+		case id == "" && c.String("backup-id") == "":
+			return noSnapshot()
+		case id != "" && c.IsSet("backup-id"):
+			return usage("--snapshot-id and --backup-id exclude each other")
+		}
+		v, err := r.snapshot(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -27,13 +34,10 @@ func (p *program) showSnapshot(c *cli.Context) error {
 	})
 }
 
-// snapshot reads a snapshot, or the groups captured with the backup.
+// snapshot reads a snapshot, or without an id the groups captured with the backup.
 func (r *opened) snapshot(ctx context.Context, id string) (*snapshotView, error) {
 	v := &snapshotView{Groups: []shownGroup{}}
 	if id == "" {
-		if r.backupID == "" {
-			return nil, usage("say which snapshot with --snapshot-id (`kafka-backup offset-rollback list` shows them), or which backup with --backup-id")
-		}
 		m, err := r.manifest(ctx)
 		if err != nil {
 			return nil, err

@@ -66,7 +66,12 @@ func (b *offsetBed) commit(group, topic string, at ...int64) {
 			os.AddOffset(topic, int32(p), o, -1)
 		}
 	}
-	if err := b.adm.CommitAllOffsets(b.t.Context(), group, os); err != nil {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.bootstrap)) // a fresh one remembers no topic that was deleted
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer cl.Close()
+	if err := kadm.NewClient(cl).CommitAllOffsets(b.t.Context(), group, os); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -225,5 +230,124 @@ func TestListFlagsAddUp(t *testing.T) {
 	r := runProgram(t, f.install, "restore", "--config", write(t, restoreConfig), "--topic-mapping", "a=b", "--topic-mapping", "c=d", "--topics-include", "a", "--topics-include", "c", "--detach")
 	if req, ok := f.request.(activities.RestoreRequest); !ok || len(req.Options.TopicMapping) != 2 || len(req.Options.Topics.Include) != 2 {
 		t.Errorf("%+v, %+v", r, f.request)
+	}
+}
+
+// The backup that a configuration file names is not what a rollback goes to:
+// only who asks for it gets that.
+func TestARollbackIsToWhatIsNamed(t *testing.T) {
+	b := newOffsetBed(t)
+	b.commit("order-processor", "orders", 1)
+	conf := write(t, "backup_id: production-backup-001\n")
+	for _, command := range []string{"rollback --dry-run", "rollback", "verify"} {
+		r := b.read("offset-rollback "+command, "--config", conf)
+		if r.code != ExitUsage || r.out != "" || !strings.Contains(r.err, "--snapshot-id") || !strings.Contains(r.err, "--backup-id") {
+			t.Errorf("%s: %+v", command, r)
+		}
+	}
+	if r := run(t, "offset-rollback", "show", "--path", b.dir); r.code != ExitUsage || !strings.Contains(r.err, "--backup-id") {
+		t.Errorf("show: %+v", r)
+	}
+	if r := b.read("offset-rollback verify --backup-id production-backup-001", "--config", conf); r.code != ExitPartly || !strings.Contains(r.out, "order-processor   orders   0           7          1") {
+		t.Errorf("verify, of the backup: %+v", r)
+	}
+}
+
+// What makes no sense is wrong usage, also where the plan finds it out.
+func TestARequestThatMakesNoSenseIsWrongUsage(t *testing.T) {
+	b := newOffsetBed(t)
+	b.commit("g", "orders", 1)
+	for command, want := range map[string]string{
+		"offset-reset plan --groups-matching nobody-* --to-earliest":                                           "no group of the cluster is selected",
+		"offset-reset plan --groups g --to-earliest --topics a/b":                                              "--topics: ",
+		"offset-reset plan --groups g --to-datetime yesterday":                                                 "is not a time",
+		"offset-reset plan --groups g --by-duration -1h":                                                       "is not a duration",
+		"offset-reset plan --groups g --to-earliest --on-out-of-range x":                                       "--on-out-of-range is fail, clamp, earliest or latest",
+		"offset-rollback rollback --snapshot-id x --on-out-of-range x":                                         "--on-out-of-range is fail, clamp, earliest or latest",
+		"offset-rollback verify --snapshot-id ../x":                                                            "../x",
+		"offset-reset plan --groups order-processor --restore r --to-latest --backup-id production-backup-001": "exclude each other",
+	} {
+		if r := b.read(command); r.code != ExitUsage || r.out != "" || !strings.Contains(r.err, want) {
+			t.Errorf("%s: %+v, want %q", command, r, want)
+		}
+	}
+	if r := b.read("offset-rollback verify --snapshot-id snapshot-20240101-000000"); r.code != ExitFailed || !strings.Contains(r.err, "there is no offset snapshot") {
+		t.Errorf("no such snapshot: %+v", r)
+	}
+}
+
+// A difference says why, whatever it is; none keeps the others from being told.
+func TestVerifyTellsAllDifferences(t *testing.T) {
+	b := newOffsetBed(t)
+	ctx := t.Context()
+	if _, err := b.adm.CreateTopics(ctx, 1, 1, nil, "again", "gone"); err != nil {
+		t.Fatal(err)
+	}
+	b.commit("g", "again", 0)
+	b.commit("g", "gone", 0)
+	b.commit("g", "orders", 5, 6)
+	b.commit("h", "payments", 7, 8)
+	id := b.snapshot("before", "g", "h").ID
+	command := "offset-rollback verify --snapshot-id " + id
+	if r := b.read(command); r.code != ExitDone || !strings.Contains(r.out, "All 6 committed offsets of 2 groups match.\n") {
+		t.Fatalf("nothing has changed: %+v", r)
+	}
+	if _, err := b.adm.DeleteTopics(ctx, "again", "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.adm.CreateTopics(ctx, 1, 1, nil, "again"); err != nil {
+		t.Fatal(err)
+	}
+	b.commit("g", "again", 0)
+	b.commit("g", "orders", 5, 9, 3)
+	if _, err := b.adm.DeleteGroups(ctx, "h"); err != nil {
+		t.Fatal(err)
+	}
+	r := b.read(command + " -o csv")
+	for _, want := range []string{
+		"\ng,again,0,0,0,the topic was deleted and created again (its id was ", "\ng,gone,0,0,", ",the topic does not exist on the cluster, or the user may not DESCRIBE it",
+		"\ng,orders,1,6,9,\n", "\ng,orders,2,,3,\n", "\nh,payments,0,7,,the group does not exist on the cluster\n", "\nh,payments,1,8,,",
+	} {
+		if !strings.Contains(strings.ReplaceAll(r.out, `"`, ""), want) {
+			t.Errorf("it does not say %q: %s", want, r.out)
+		}
+	}
+	if r.code != ExitPartly || strings.Contains(r.out, "orders,0") || r.err != "" {
+		t.Errorf("%+v", r)
+	}
+	if text := b.read(command); text.code != ExitPartly || !strings.Contains(text.out, "the group does not exist on the cluster\n") ||
+		!strings.Contains(text.out, "6 of 7 committed offsets differ.\n") || strings.Contains(text.out+text.err, "hanged") {
+		t.Errorf("%+v", text)
+	}
+}
+
+// A damaged snapshot is told as such everywhere, and can be deleted.
+func TestADamagedSnapshotCanBeDeleted(t *testing.T) {
+	b := newOffsetBed(t)
+	b.commit("g", "orders", 5, 6)
+	head, part := b.snapshot("one", "g"), b.snapshot("two", "g")
+	path := func(key string) string { return filepath.Join(b.dir, filepath.FromSlash(key)) }
+	if err := os.WriteFile(path(repository.SnapshotKey(head.ID)), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path(part.Parts[0].Key)); err != nil {
+		t.Fatal(err)
+	}
+	list := run(t, "offset-rollback", "list", "--path", b.dir)
+	for _, s := range []*offsets.Snapshot{head, part} {
+		if !strings.Contains(list.out, s.ID+"   -         -        DAMAGED: ") {
+			t.Errorf("the list: %s", list.out)
+		}
+		if r := b.read("offset-rollback rollback --dry-run --snapshot-id " + s.ID); r.code != ExitFailed || !strings.Contains(r.err, "is corrupt: ") {
+			t.Errorf("rollback: %+v", r)
+		}
+		f := newFakeService().ended(activities.SnapshotReport{ID: s.ID, Deleted: true}, nil)
+		r := b.run(f.install, "offset-rollback delete --approval-required --snapshot-id "+s.ID)
+		if r.code != ExitDone || !strings.Contains(r.err, "Snapshot "+s.ID+" is damaged, and no rollback can use it: ") {
+			t.Errorf("delete: %+v", r)
+		}
+		if req := f.request.(activities.DeleteSnapshotRequest); req.ID != s.ID || !req.Approval.Required {
+			t.Errorf("it asks for %+v", req)
+		}
 	}
 }

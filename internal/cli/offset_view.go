@@ -67,7 +67,7 @@ func (v *planView) machine() planJSON {
 }
 
 // MarshalJSON implements json.Marshaler.
-func (v *planView) MarshalJSON() ([]byte, error) { return marshalPlain(v.machine()) }
+func (v *planView) MarshalJSON() ([]byte, error) { return render.Marshal(v.machine()) }
 
 func known(n int64) *int64 {
 	if n < 0 {
