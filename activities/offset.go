@@ -150,7 +150,7 @@ func (*Offsets) PlanOffsets(ctx context.Context, req OffsetRequest, number int, 
 		var plan *offsets.Plan
 		var ref repository.ObjectRef
 		if req.Plan != nil {
-			plan, ref, err = folder.AdoptPlan(ctx, *req.Plan, cluster)
+			plan, ref, err = folder.AdoptPlan(ctx, name, *req.Plan, cluster)
 		} else if req.Offsets.Strategy, err = folder.Fix(ctx, req.Offsets.Strategy); err == nil {
 			plan, ref, err = folder.StorePlan(ctx, name, func(emit func(*offsets.Shard) error) (*offsets.Plan, error) {
 				return req.Offsets.Plan(ctx, cluster, repo, emit)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -96,7 +97,7 @@ func (p *program) planOffsets(c *cli.Context) error {
 		return err
 	}
 	if file := c.String("save"); file != "" {
-		data, err := repository.Seal(offsets.SavedPlan{Plan: *v.Plan, Groups: v.Groups})
+		data, err := offsets.SavedPlan{Plan: *v.Plan, Groups: v.Groups}.Seal()
 		if err != nil {
 			return err
 		}
@@ -175,10 +176,15 @@ func (p *program) executeOffsets(c *cli.Context) error {
 }
 
 // executePlan carries out a plan that was saved. The plan goes into the
-// repository, where the workflow reads it.
+// repository, where the workflow reads it. Whether groups have active members
+// is looked at there: they may have stopped since, or be waited for.
 func (p *program) executePlan(c *cli.Context, doc *config.Document) error {
+	names := []string{"backup-id"}
 	for _, f := range append(groupFlags(), targetFlags()...) {
-		if name := f.Names()[0]; c.IsSet(name) {
+		names = append(names, f.Names()[0])
+	}
+	for _, name := range names {
+		if c.IsSet(name) {
 			return usage("--plan and --%s exclude each other: what is done is in the plan", name)
 		}
 	}
@@ -187,31 +193,26 @@ func (p *program) executePlan(c *cli.Context, doc *config.Document) error {
 	if err != nil {
 		return &exitError{ExitUsage, fmt.Errorf("--plan: %w", err)}
 	}
-	var saved offsets.SavedPlan
-	if err := repository.Unseal(file, data, &saved); err != nil {
-		return &exitError{ExitUsage, fmt.Errorf("--plan: %w; it must be as offset-reset plan --save has written it", err)}
+	saved, err := offsets.OpenPlan(file, data)
+	if err != nil {
+		return &exitError{ExitUsage, fmt.Errorf("--plan: %w", err)}
 	}
-	if err := offsets.Refusal(saved.Plan.Totals, saved.Groups); err != nil {
+	var active *offsets.ActiveError
+	if err := offsets.Refusal(saved.Plan.Totals, saved.Groups); err != nil && !errors.As(err, &active) {
 		return err
 	}
 	request, err := p.setRequest(c, doc, offsets.Request{BackupID: saved.Plan.BackupID})
 	if err != nil {
 		return err
 	}
-	bucket, err := storage.Open(c.Context, doc.Storage)
+	err = p.onRepository(c.Context, doc, func(repo *repository.Repository) error {
+		ref, err := saved.Store(c.Context, repo)
+		request.Plan = &ref
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer bucket.Close()
-	repo, err := repository.Open(c.Context, bucket)
-	if err != nil {
-		return fmt.Errorf("%s: %w", storage.Describe(doc.Storage), err)
-	}
-	ref, err := saved.Store(c.Context, repo)
-	if err != nil {
-		return err
-	}
-	request.Plan = &ref
 	doc.BackupID = saved.Plan.BackupID
 	return p.launchReset(c, doc, offsetResetKind, request)
 }

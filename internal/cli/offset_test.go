@@ -351,3 +351,53 @@ func TestADamagedSnapshotCanBeDeleted(t *testing.T) {
 		}
 	}
 }
+
+// A saved plan is carried out as it is, and nothing that is said beside it may
+// say otherwise.
+func TestASavedPlanIsCarriedOut(t *testing.T) {
+	b := newOffsetBed(t)
+	b.commit("g", "orders", 5, 6, 7)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.bootstrap), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("payments"), kgo.DisableAutoCommit())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	cl.PollFetches(t.Context())
+	plan := filepath.Join(t.TempDir(), "plan.json")
+	if r := b.read("offset-reset plan --groups g --to-earliest --save " + plan); r.code != ExitDone || !strings.Contains(r.out, "Cannot be reset: it has active members") {
+		t.Fatalf("%+v", r)
+	}
+	// The group is active: whether it still is, and whether that is waited for, is
+	// the workflow's to find out.
+	for _, flags := range []string{"", " --wait-inactive 2h"} {
+		f := newFakeService().ended(activities.OffsetReport{}, nil)
+		r := b.run(f.install, "offset-reset execute --plan "+plan+flags)
+		req, ok := f.request.(activities.OffsetRequest)
+		if r.code != ExitDone || !ok || req.Plan == nil || (req.WaitInactive > 0) != (flags != "") {
+			t.Errorf("%q: %+v, %+v", flags, r, req)
+		}
+	}
+	for _, beside := range []string{"--backup-id production-backup-001", "--groups g", "--groups-matching g*", "--topics orders", "--to-latest", "--restore r", "--on-out-of-range clamp"} {
+		flag, _, _ := strings.Cut(beside, " ")
+		if r := b.read("offset-reset execute --plan " + plan + " " + beside); r.code != ExitUsage || !strings.Contains(r.err, "--plan and "+flag+" exclude each other") {
+			t.Errorf("%s: %+v", beside, r)
+		}
+	}
+	data, err := os.ReadFile(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := b.file("edited.json", strings.Replace(string(data), `"group": "g"`, `"group": "h"`, 1))
+	if r := b.read("offset-reset execute --plan " + edited); r.code != ExitUsage || !strings.Contains(r.err, "--plan: "+edited+": the content does not fit its digest; it must be as offset-reset plan --save has written it") {
+		t.Errorf("an edited plan: %+v", r)
+	}
+	if r := b.read("offset-reset execute --plan " + plan + "x"); r.code != ExitUsage || !strings.Contains(r.err, plan+"x") {
+		t.Errorf("no plan: %+v", r)
+	}
+	// A target out of range stands against the plan at any time.
+	bad := filepath.Join(t.TempDir(), "bad.json")
+	b.read("offset-reset plan --groups g --to-offset 99 --save " + bad)
+	if r := b.read("offset-reset execute --plan " + bad); r.code != ExitFailed || !strings.Contains(r.err, "Offset 99 is out of range for partition 0 (current: 0-20)") {
+		t.Errorf("out of range: %+v", r)
+	}
+}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
@@ -172,19 +171,6 @@ func (p *Plan) ReadShard(ctx context.Context, repo *repository.Repository, n int
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:6])
-}
-
-// AdoptPlan takes over a plan that was stored before, if it was made for the
-// cluster.
-func (f Folder) AdoptPlan(ctx context.Context, ref repository.ObjectRef, cluster *kafka.Cluster) (*Plan, repository.ObjectRef, error) {
-	p := new(Plan)
-	if err := f.Repository.GetDocument(ctx, ref, p); err != nil {
-		return nil, ref, err
-	}
-	if p.ClusterID != cluster.ID() {
-		return nil, ref, wrong("the plan was made for cluster %s, and this is cluster %s", p.ClusterID, cluster.ID())
-	}
-	return p, ref, nil
 }
 
 // Store writes a saved plan into a repository, where a workflow reads it. It is
