@@ -72,8 +72,8 @@ func setFlags() []cli.Flag {
 // retryFlags say how hard the coordinators are pressed.
 func retryFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "max-concurrent", Usage: "Requests in flight at the same time.", Value: 100, Category: inOperation},
-		&cli.IntFlag{Name: "max-retries", Usage: "How often a partition whose error is transient is tried again.", Value: 20, Category: inOperation},
+		&cli.IntFlag{Name: "max-concurrent", Usage: "Most requests to coordinators in flight at the same time, in the whole operation.", Value: 100, Category: inOperation},
+		&cli.IntFlag{Name: "max-retries", Usage: "A partition whose error is transient is tried again at most so often; then it has failed. 0: it is tried once.", Value: 20, Category: inOperation},
 	}
 }
 

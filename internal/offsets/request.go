@@ -134,6 +134,7 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 	if err != nil {
 		return nil, err
 	}
+	plan.Format, plan.Version = formatPlan, repository.FormatVersion
 	plan.BackupID, plan.Snapshot, plan.Mapping = head.BackupID, head.Snapshot, head.Mapping
 	if r.Snapshot != "" || !r.Strategy.Empty() { // what is committed now counts
 		text, err := hidden(ctx, cluster)
