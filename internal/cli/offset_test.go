@@ -21,7 +21,7 @@ import (
 
 // offsetBed is a cluster in this process, and a repository with the backups of
 // testRepository. The cluster has the topics orders (three partitions of 20
-// records, a second apart from recordTime on) and payments (two of 10).
+// records, a minute apart from recordTime on) and payments (two of 10).
 type offsetBed struct {
 	t         *testing.T
 	bootstrap string
@@ -46,7 +46,7 @@ func newOffsetBed(t *testing.T) *offsetBed {
 	for topic, size := range map[string][2]int{"orders": {3, 20}, "payments": {2, 10}} {
 		for p := range size[0] {
 			for n := range size[1] {
-				records = append(records, &kgo.Record{Topic: topic, Partition: int32(p), Timestamp: time.UnixMilli(recordTime + 1000*int64(n)), Value: []byte("value")})
+				records = append(records, &kgo.Record{Topic: topic, Partition: int32(p), Timestamp: time.UnixMilli(recordTime + 60_000*int64(n)), Value: []byte("value")})
 			}
 		}
 	}
@@ -399,5 +399,62 @@ func TestASavedPlanIsCarriedOut(t *testing.T) {
 	b.read("offset-reset plan --groups g --to-offset 99 --save " + bad)
 	if r := b.read("offset-reset execute --plan " + bad); r.code != ExitFailed || !strings.Contains(r.err, "Offset 99 is out of range for partition 0 (current: 0-20)") {
 		t.Errorf("out of range: %+v", r)
+	}
+}
+
+// Each strategy says where groups go, as kafka-consumer-groups has them.
+func TestTheStrategiesOfAPlan(t *testing.T) {
+	b := newOffsetBed(t)
+	b.commit("g", "orders", 5, 6, 7)
+	b.commit("h", "payments", 3, 4)
+	one := b.file("one.csv", "\"orders\",0,15\norders,2,1\n")                                                 // of one group
+	several := b.file("several.csv", "\"g\",\"orders\",0,15\n\"g\",\"orders\",2,1\n\"h\",\"payments\",1,0\n") // of several
+	groups := b.file("groups.txt", "# those of the shop\ng\n\n h \n")
+	at := time.UnixMilli(recordTime).UTC()
+	ago := time.Since(at.Add(9*time.Minute + 30*time.Second)).Round(time.Second) // half a minute before the tenth record
+	for command, want := range map[string]string{
+		"--groups g --shift-by 3":                                                           "g orders/0>8 g orders/1>9 g orders/2>10",
+		"--groups g --shift-by -5":                                                          "g orders/0>0 g orders/1>1 g orders/2>2",
+		"--groups g --shift-by -6 --on-out-of-range clamp":                                  "g orders/0>0 g orders/1>0 g orders/2>1",
+		"--groups g --to-datetime 2024-12-01T10:04:00.000":                                  "g orders/0>4 g orders/1>4 g orders/2>4",
+		"--groups g --to-datetime 2024-12-01T11:03:00.001+01:00":                            "g orders/0>4 g orders/1>4 g orders/2>4",
+		"--groups g --to-datetime 1960-01-01":                                               "g orders/0>0 g orders/1>0 g orders/2>0",
+		"--groups g --to-datetime 2030-01-01":                                               "g orders/0>20 g orders/1>20 g orders/2>20",
+		"--groups g --by-duration P0D --topics orders:1":                                    "g orders/1>20",
+		"--groups g --by-duration P36500D":                                                  "g orders/0>0 g orders/1>0 g orders/2>0",
+		"--groups g --by-duration " + ago.String() + " --topics orders:0":                   "g orders/0>10",
+		fmt.Sprintf("--groups g --by-duration PT%dS --topics orders:0", int(ago.Seconds())): "g orders/0>10",
+		"--groups g --from-file " + one:                                                     "g orders/0>15 g orders/2>1",
+		"--from-file " + several:                                                            "g orders/0>15 g orders/2>1 h payments/1>0",
+		"--groups h --from-file " + several:                                                 "h payments/1>0",
+		"--groups-file " + groups + " --to-earliest":                                        "g orders/0>0 g orders/1>0 g orders/2>0 h payments/0>0 h payments/1>0",
+	} {
+		if got := setTargets(t, b.read("offset-reset plan -o csv "+command)); got != want {
+			t.Errorf("%s: %s, want %s", command, got, want)
+		}
+	}
+	for command, want := range map[string]string{
+		"--groups g --from-file " + b.file("few.csv", "orders,0\n"):                 "line 1 has 2 fields",
+		"--groups g --from-file " + b.file("twice.csv", "orders,0,1\norders,0,2\n"): "line 2: orders partition 0 is there twice",
+		"--groups g --from-file " + b.file("empty.csv", ""):                         "there is no line in it",
+		"--groups g --from-file " + one + "x":                                       "no such file",
+		"--groups-file " + b.file("none.txt", "# nobody\n") + " --to-earliest":      "there is no group in ",
+		"--from-file " + one:                    "say whose offsets",
+		"--groups g --to-earliest --shift-by 1": "--to-earliest and --shift-by exclude each other",
+	} {
+		if r := b.read("offset-reset plan " + command); r.code != ExitUsage || !strings.Contains(r.err, want) {
+			t.Errorf("%s: %+v, want %q", command, r, want)
+		}
+	}
+	// Names of groups on standard input.
+	r := b.run(func(p *program) { p.In = strings.NewReader("h\n") }, "offset-reset plan -o csv --groups-file - --to-latest")
+	if got := setTargets(t, r); got != "h payments/0>10 h payments/1>10" {
+		t.Error(got)
+	}
+	// The duration itself is what a workflow is asked for.
+	f := newFakeService().ended(activities.OffsetReport{}, nil)
+	b.run(f.install, "offset-reset execute --groups g --by-duration PT1H30M")
+	if s := f.request.(activities.OffsetRequest).Offsets.Strategy; s.Ago == nil || *s.Ago != 90*time.Minute || s.Time != nil {
+		t.Errorf("%+v", s)
 	}
 }

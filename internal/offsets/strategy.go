@@ -54,7 +54,7 @@ func (s *Strategy) From(now time.Time) *Strategy {
 	if s == nil || s.Ago == nil || s.Time != nil {
 		return s
 	}
-	fixed, at := *s, now.Add(-*s.Ago).UnixMilli()
+	fixed, at := *s, max(now.Add(-*s.Ago).UnixMilli(), 0) // brokers take negative ones for something else
 	fixed.Time = &at
 	return &fixed
 }
@@ -87,7 +87,7 @@ func ParseTime(text string) (int64, error) {
 	for _, layout := range []string{"2006-01-02T15:04:05.999999999Z07:00", "2006-01-02T15:04:05.999999999Z0700", "2006-01-02T15:04:05.999999999",
 		"2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02"} {
 		if t, err := time.Parse(layout, text); err == nil {
-			return t.UnixMilli(), nil
+			return max(t.UnixMilli(), 0), nil // brokers take negative ones for something else
 		}
 	}
 	return 0, wrong("%q is not a time; write YYYY-MM-DDTHH:mm:ss.sss, in UTC unless a zone follows (2024-12-01T10:00:00.000+01:00)", text)
