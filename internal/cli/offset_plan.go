@@ -1,13 +1,68 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 
+	"github.com/urfave/cli/v2"
+
+	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 )
+
+// makePlan makes a plan in this process.
+func (p *program) makePlan(ctx context.Context, doc *config.Document, r offsets.Request) (*planView, error) {
+	v := &planView{}
+	err := p.withCluster(ctx, doc, func(cluster *kafka.Cluster, repo *opened) (err error) {
+		v.Plan, err = r.Plan(ctx, cluster, repositoryOf(repo), func(s *offsets.Shard) error {
+			v.Groups = append(v.Groups, s.Groups...)
+			return nil
+		})
+		return err
+	})
+	return v, err
+}
+
+// plannedOffsets makes the plan that the command asks for, in this process.
+func (p *program) plannedOffsets(c *cli.Context) (*config.Document, *planView, error) {
+	doc, err := p.offsetDocument(c, true, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := p.offsetRequest(c, doc)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := p.makePlan(c.Context, doc, r)
+	return doc, v, err
+}
+
+func (p *program) planOffsets(c *cli.Context) error {
+	format, err := outputFormat(c, render.Text, render.JSON, render.YAML, render.CSV)
+	if err != nil {
+		return err
+	}
+	_, v, err := p.plannedOffsets(c)
+	if err != nil {
+		return err
+	}
+	if file := c.String("save"); file != "" {
+		data, err := offsets.SavedPlan{Plan: *v.Plan, Groups: v.Groups}.Seal()
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			return err
+		}
+		p.say("Saved as %s. Carry it out with `kafka-backup offset-reset execute --plan %s` and the same --path and --bootstrap-servers.", file, offsets.Quote(file))
+	}
+	return render.Write(p.Out, format, v)
+}
 
 // planView is a plan as it is printed.
 type planView struct {
