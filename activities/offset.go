@@ -161,8 +161,8 @@ func (*Offsets) PlanOffsets(ctx context.Context, req OffsetRequest, number int, 
 		var plan *offsets.Plan
 		var ref repository.ObjectRef
 		if req.Plan != nil {
-			plan, ref, err = folder.AdoptPlan(ctx, *req.Plan, cluster)
-		} else {
+			plan, ref, err = folder.AdoptPlan(ctx, name, *req.Plan, cluster)
+		} else if req.Offsets.Strategy, err = folder.Fix(ctx, req.Offsets.Strategy); err == nil {
 			plan, ref, err = folder.StorePlan(ctx, name, func(emit func(*offsets.Shard) error) (*offsets.Plan, error) {
 				return req.Offsets.Plan(ctx, cluster, repo, emit)
 			})
@@ -174,10 +174,10 @@ func (*Offsets) PlanOffsets(ctx context.Context, req OffsetRequest, number int, 
 		if err != nil || active == nil {
 			return p, err
 		}
-		if p.Active = active.Error(); req.Offsets.BestEffort || !refuseActive && req.Plan == nil {
+		if p.Active = active.Error(); req.Offsets.BestEffort || !refuseActive {
 			return p, nil
 		}
-		active.Waited, active.Planned = req.WaitInactive > 0 && req.Plan == nil, req.Plan != nil
+		active.Waited = req.WaitInactive > 0
 		return p, active
 	})
 }

@@ -37,13 +37,15 @@ func (*Offsets) PlanDeletion(ctx context.Context, req DeleteSnapshotRequest) (Pr
 		}
 		s, err := offsets.FindSnapshot(ctx, repo, req.ID)
 		p := Proposal{Key: repository.SnapshotKey(req.ID), Summary: "delete " + req.ID}
+		if err == nil {
+			p.Summary += fmt.Sprintf(" of %s, with %s", render.Number(s.Groups, "consumer group"), render.Number(s.Partitions, "committed offset"))
+			p.Facts = []Fact{{"Taken", render.Time(s.CreatedAt)}, {"Cluster", s.ClusterID}, {"Description", s.Description}}
+			err = s.Check(ctx, repo)
+		}
 		if errors.Is(err, repository.ErrCorrupt) {
 			p.Warnings = []string{"it is damaged: " + err.Error()}
 		} else if err != nil {
 			return Proposal{}, err
-		} else {
-			p.Summary += fmt.Sprintf(" of %s, with %s", render.Number(s.Groups, "consumer group"), render.Number(s.Partitions, "committed offset"))
-			p.Facts = []Fact{{"Taken", render.Time(s.CreatedAt)}, {"Cluster", s.ClusterID}, {"Description", s.Description}}
 		}
 		text, err := json.Marshal(s)
 		if err != nil {

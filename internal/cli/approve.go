@@ -13,6 +13,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
@@ -71,7 +72,7 @@ func (p *program) answer(c *cli.Context, name string) error {
 		if err != nil {
 			return unanswered(ctx, c.Context, err)
 		}
-		p.say("%s: %s. Follow it with `kafka-backup watch %s`.", id, decisionText(&decision), quote(id))
+		p.say("%s: %s. Follow it with `kafka-backup watch %s`.", id, decisionText(&decision), offsets.Quote(id))
 		return nil
 	})
 }
@@ -146,7 +147,7 @@ func questionText(id string, q *workflows.Question) string {
 	writePlan(&b, q)
 	digest := shortDigest(q.Plan.Digest)
 	fmt.Fprintf(&b, "\nApprove it with `kafka-backup approve %s --plan %s --reason WHY`, or reject it with `kafka-backup reject %s --reason WHY`.",
-		quote(id), digest, quote(id))
+		offsets.Quote(id), digest, offsets.Quote(id))
 	return b.String()
 }
 

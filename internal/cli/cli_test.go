@@ -8,13 +8,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/version"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
+
+func TestMain(m *testing.M) {
+	kafka.LookAgain = 200 * time.Millisecond // the fake cluster has one view of its topics
+	os.Exit(m.Run())
+}
 
 // result is what a command did.
 type result struct {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/render"
+	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/storage"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
@@ -58,14 +60,15 @@ func exitCode(err error) int {
 	var secret *config.SecretError
 	var profile *temporalservice.ProfileError
 	var format *render.FormatError
+	var request *offsets.RequestError
 	switch {
 	case err == nil:
 		return ExitDone
 	case errors.As(err, &exit):
 		return exit.code
 	case errors.As(err, &configuration), errors.As(err, &literal), errors.As(err, &secret),
-		errors.As(err, &profile), errors.As(err, &format),
-		errors.Is(err, storage.ErrInvalid), errors.Is(err, storage.ErrBucketMissing):
+		errors.As(err, &profile), errors.As(err, &format), errors.As(err, &request),
+		errors.Is(err, repository.ErrID), errors.Is(err, storage.ErrInvalid), errors.Is(err, storage.ErrBucketMissing):
 		return ExitUsage
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
@@ -216,7 +217,7 @@ func (f *follower) lookForWorkers(ctx context.Context) string {
 			alive = alive || time.Since(p.GetLastAccessTime().AsTime()) < pollLife
 		}
 		if !alive {
-			return fmt.Sprintf("no worker polls task queue %s; start one with `kafka-backup worker --task-queue %s`", q.name, quote(f.queue))
+			return fmt.Sprintf("no worker polls task queue %s; start one with `kafka-backup worker --task-queue %s`", q.name, offsets.Quote(f.queue))
 		}
 	}
 	return ""

@@ -34,6 +34,12 @@ var (
 	validateKind   = kind{"validate", workflows.Validate, "Validate", resultOf[validateReport]}
 	scheduledKind  = kind{"scheduled", workflows.Scheduled, workflows.ScheduledType, resultOf[scheduledReport]}
 
+	offsetResetKind    = kind{"offset-reset", workflows.OffsetReset, "OffsetReset", resultOf[offsetReport]}
+	bulkResetKind      = kind{"offset-reset-bulk", workflows.BulkOffsetReset, "BulkOffsetReset", resultOf[offsetReport]}
+	offsetRollbackKind = kind{"offset-rollback", workflows.OffsetRollback, "OffsetRollback", resultOf[offsetReport]}
+	offsetSnapshotKind = kind{"offset-snapshot", workflows.OffsetSnapshot, "OffsetSnapshot", resultOf[snapshotReport]}
+	snapshotDeleteKind = kind{"offset-snapshot-delete", workflows.DeleteOffsetSnapshot, "DeleteOffsetSnapshot", resultOf[snapshotReport]}
+
 	kinds = []kind{backupKind, restoreKind, continuousKind, pruneKind, validateKind, scheduledKind,
 		offsetResetKind, bulkResetKind, offsetRollbackKind, offsetSnapshotKind, snapshotDeleteKind}
 )

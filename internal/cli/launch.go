@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -19,6 +20,7 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 	"github.com/kafka-backup/kafka-backup/workflows"
@@ -130,10 +132,6 @@ func (p *program) launch(c *cli.Context, o operation) error {
 // sameAsked makes sure that an operation that is running already is what this
 // command asks for, whoever asks.
 func sameAsked(ctx context.Context, conn *connection, run string, o operation) error {
-	want := asked(o.request)
-	if want == nil {
-		return nil
-	}
 	history := conn.GetWorkflowHistory(ctx, o.id, run, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	event, err := history.Next()
 	if err != nil {
@@ -143,35 +141,48 @@ func sameAsked(ctx context.Context, conn *connection, run string, o operation) e
 	if err := converter.GetDefaultDataConverter().FromPayloads(event.GetWorkflowExecutionStartedEventAttributes().GetInput(), begun.Interface()); err != nil {
 		return err
 	}
-	have, err := json.Marshal(asked(begun.Elem().Interface()))
+	have, err := asked(begun.Elem().Interface())
 	if err != nil {
 		return err
 	}
-	mine, err := json.Marshal(want)
+	mine, err := asked(o.request)
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(have, mine) {
+	var other []string
+	for name := range have {
+		if !bytes.Equal(have[name], mine[name]) {
+			other = append(other, name)
+		}
+	}
+	for name := range mine {
+		if have[name] == nil {
+			other = append(other, name)
+		}
+	}
+	if len(other) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s is running already, and was asked for with other settings (`kafka-backup watch %[2]s` follows it, `kafka-backup cancel %[2]s` ends it)", o.id, quote(o.id))
+	slices.Sort(other)
+	return fmt.Errorf("%s is running already, and was asked for with other settings (%s; `kafka-backup watch %[3]s` follows it, `kafka-backup cancel %[3]s` ends it)", o.id, strings.Join(other, ", "), offsets.Quote(o.id))
 }
 
-// asked is what a request asks for, whoever does; nil where that is all in the
-// workflow id.
-func asked(request any) any {
-	switch r := request.(type) {
-	case activities.BackupRequest:
-		r.Requested = activities.Requested{}
-		return r
-	case activities.RestoreRequest:
-		r.Requested = activities.Requested{}
-		return r
-	case workflows.ContinuousRequest: // what later runs carry on is not asked for
-		r.BackupRequest.Requested = activities.Requested{}
-		return r.BackupRequest
+// asked is what a request asks for, by the names of its JSON: all of it, who
+// must approve too, but for who asks, who is told, and what an earlier run of a
+// continuous backup left to the one that is running.
+func asked(request any) (map[string]json.RawMessage, error) {
+	data, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	var settings map[string]json.RawMessage
+	if err := json.Unmarshal(data, &settings); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"requester", "notifications", "state"} {
+		delete(settings, name)
+	}
+	return settings, nil
 }
 
 // finish follows an operation to its end and writes its report.
@@ -204,16 +215,8 @@ func (p *program) finish(ctx context.Context, f *follower, run client.WorkflowRu
 }
 
 func howToFollow(id string) string {
-	q := quote(id)
+	q := offsets.Quote(id)
 	return "Follow it, stop it for a while, or end it with\n  kafka-backup watch " + q + "\n  kafka-backup pause " + q + "\n  kafka-backup cancel " + q
-}
-
-// quote makes an argument safe to paste into a shell.
-func quote(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // slug makes a readable part of a workflow id out of a location or address.

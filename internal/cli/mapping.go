@@ -104,14 +104,6 @@ func newMapping(backupID string, topics []repository.Topic) mapping {
 	return m
 }
 
-// optional writes a number that may be missing.
-func optional(n *int64, missing string) string {
-	if n == nil {
-		return missing
-	}
-	return strconv.FormatInt(*n, 10)
-}
-
 // Text implements render.Value: the table of each topic, and then, where there
 // is something to say, the times and what is missing.
 func (m mapping) Text(w io.Writer) error {

@@ -32,6 +32,33 @@ type restoreMapping struct {
 	Ranges          []restore.Range `json:"ranges"`
 }
 
+// rangeJSON is a range for machines: null where there is no number.
+type rangeJSON struct {
+	Topic       string `json:"topic"`
+	Partition   *int32 `json:"partition"`
+	First       *int64 `json:"first_offset"`
+	Last        *int64 `json:"last_offset"`
+	Target      string `json:"target_topic"`
+	To          int32  `json:"target_partition"`
+	TargetFirst *int64 `json:"target_first_offset"`
+	TargetLast  *int64 `json:"target_last_offset"`
+	Records     int64  `json:"record_count"`
+	Pieces      int    `json:"pieces"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (m *restoreMapping) MarshalJSON() ([]byte, error) {
+	type fields restoreMapping // without this method
+	j := struct {
+		*fields
+		Ranges []rangeJSON `json:"ranges"`
+	}{(*fields)(m), make([]rangeJSON, len(m.Ranges))}
+	for i, r := range m.Ranges {
+		j.Ranges[i] = rangeJSON{r.Topic, known(r.Partition), known(r.First), known(r.Last), r.Target, r.To, known(r.TargetFirst), known(r.TargetLast), r.Records, r.Pieces}
+	}
+	return render.Marshal(j)
+}
+
 // Text implements render.Value.
 func (m *restoreMapping) Text(w io.Writer) error {
 	if err := render.Title(w, "Offset Mapping: %s", m.BackupID); err != nil {
@@ -49,7 +76,7 @@ func (m *restoreMapping) Text(w io.Writer) error {
 		table := render.Table{Name: name, Header: []string{"Partition", "First Offset", "Last Offset", "Target Partition", "Target First", "Target Last", "Record Count"}}
 		for ; i < len(m.Ranges) && m.Ranges[i].Topic == topic; i++ {
 			r := &m.Ranges[i]
-			partition := dash(int64(r.Partition))
+			partition := dash(r.Partition)
 			if r.Partition < 0 {
 				partition = "by key"
 			}
@@ -64,16 +91,10 @@ func (m *restoreMapping) Text(w io.Writer) error {
 
 // Records implements render.Rows.
 func (m *restoreMapping) Records() ([]string, [][]string) {
-	number := func(n int64) string {
-		if n < 0 {
-			return ""
-		}
-		return strconv.FormatInt(n, 10)
-	}
 	var rows [][]string
 	for _, r := range m.Ranges {
-		rows = append(rows, []string{r.Topic, number(int64(r.Partition)), number(r.First), number(r.Last), r.Target, number(int64(r.To)),
-			number(r.TargetFirst), number(r.TargetLast), number(r.Records), strconv.Itoa(r.Pieces)})
+		rows = append(rows, []string{r.Topic, blank(r.Partition), blank(r.First), blank(r.Last), r.Target, blank(r.To),
+			blank(r.TargetFirst), blank(r.TargetLast), blank(r.Records), strconv.Itoa(r.Pieces)})
 	}
 	return []string{"topic", "partition", "first_offset", "last_offset", "target_topic", "target_partition", "target_first_offset", "target_last_offset", "record_count", "pieces"}, rows
 }

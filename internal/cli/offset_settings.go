@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,11 +37,11 @@ var (
 // groupFlags say which groups, topics and partitions are meant.
 func groupFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "groups", Aliases: []string{"g"}, Usage: "Consumer groups, with commas between them.", Category: inGroups},
+		&cli.StringSliceFlag{Name: "groups", Aliases: []string{"g"}, Usage: "Consumer groups, with commas between them.", Category: inGroups},
 		&cli.StringFlag{Name: "groups-file", Usage: "File with one group a line; - is standard input.", Category: inGroups},
-		&cli.StringFlag{Name: "groups-matching", Usage: "Patterns with * and ?, with commas between them.", Category: inGroups},
+		&cli.StringSliceFlag{Name: "groups-matching", Usage: "Patterns with * and ?, with commas between them.", Category: inGroups},
 		&cli.BoolFlag{Name: "all-groups", Usage: "All groups: those of the backup or snapshot, or else those of the cluster.", Category: inGroups},
-		&cli.StringFlag{Name: "topics", Usage: "Only these topics: names or patterns with commas between them, each with :PARTITION,PARTITION for only these.", Category: inGroups},
+		&cli.StringSliceFlag{Name: "topics", Usage: "Only these topics: names or patterns with commas between them, each with :PARTITION,PARTITION for only these.", Category: inGroups},
 	}
 }
 
@@ -73,8 +72,8 @@ func setFlags() []cli.Flag {
 // retryFlags say how hard the coordinators are pressed.
 func retryFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "max-concurrent", Usage: "Requests in flight at the same time.", Value: 100, Category: inOperation},
-		&cli.IntFlag{Name: "max-retries", Usage: "How often a partition whose error is transient is tried again.", Value: 20, Category: inOperation},
+		&cli.IntFlag{Name: "max-concurrent", Usage: "Most requests to coordinators in flight at the same time, in the whole operation.", Value: 100, Category: inOperation},
+		&cli.IntFlag{Name: "max-retries", Usage: "A partition whose error is transient is tried again at most so often; then it has failed. 0: it is tried once.", Value: 20, Category: inOperation},
 	}
 }
 
@@ -114,8 +113,8 @@ func hasStorage(doc *config.Document) bool { return doc.Storage.Backend != "" ||
 // selection is the groups that the flags name, or else the configuration.
 func (p *program) selection(c *cli.Context, doc *config.Document) (offsets.Selection, error) {
 	var s offsets.Selection
-	s.Names = splitList(c.String("groups"))
-	s.Patterns = splitList(c.String("groups-matching"))
+	s.Names = splitList(joined(c, "groups"))
+	s.Patterns = splitList(joined(c, "groups-matching"))
 	s.All = c.Bool("all-groups")
 	if c.IsSet("groups-file") {
 		names, err := p.readNames(c.String("groups-file"))
@@ -167,17 +166,15 @@ func splitList(text string) []string {
 
 // offsetRequest is what the flags ask for.
 func (p *program) offsetRequest(c *cli.Context, doc *config.Document) (r offsets.Request, err error) {
-	r = offsets.Request{BackupID: doc.BackupID, Restore: c.String("restore"), OnOutOfRange: c.String("on-out-of-range")}
-	switch r.OnOutOfRange {
-	case offsets.FailOutOfRange, offsets.ClampOutOfRange, offsets.EarliestOutOfRange, offsets.LatestOutOfRange, "":
-	default:
-		return r, usage("--on-out-of-range is fail, clamp, earliest or latest")
+	r = offsets.Request{BackupID: doc.BackupID, Restore: c.String("restore")}
+	if r.OnOutOfRange, err = onOutOfRange(c); err != nil {
+		return r, err
 	}
 	if r.Groups, err = p.selection(c, doc); err != nil {
 		return r, err
 	}
 	if c.IsSet("topics") {
-		if r.Topics, err = offsets.ParseTopics(c.String("topics")); err != nil {
+		if r.Topics, err = offsets.ParseTopics(joined(c, "topics")); err != nil {
 			return r, &exitError{ExitUsage, fmt.Errorf("--topics: %w", err)}
 		}
 	}
@@ -194,6 +191,15 @@ func (p *program) offsetRequest(c *cli.Context, doc *config.Document) (r offsets
 		return r, usage("--restore and %s exclude each other", r.Strategy)
 	}
 	return r, nil
+}
+
+// onOutOfRange is what --on-out-of-range says.
+func onOutOfRange(c *cli.Context) (string, error) {
+	switch s := c.String("on-out-of-range"); s {
+	case offsets.FailOutOfRange, offsets.ClampOutOfRange, offsets.EarliestOutOfRange, offsets.LatestOutOfRange, "":
+		return s, nil
+	}
+	return "", usage("--on-out-of-range is fail, clamp, earliest or latest")
 }
 
 // strategy is the explicit strategy of the flags; nil when there is none.
@@ -235,8 +241,7 @@ func (p *program) strategy(c *cli.Context) (*offsets.Strategy, error) {
 		if err != nil {
 			return bad(err)
 		}
-		t := time.Now().Add(-d).UnixMilli()
-		s.Time = &t
+		s.Ago = &d
 	case c.IsSet("from-file"):
 		f, err := os.Open(c.String("from-file"))
 		if err != nil {
@@ -281,6 +286,20 @@ func (p *program) withCluster(ctx context.Context, doc *config.Document, fn func
 	return fn(cluster, r)
 }
 
+// onRepository opens the repository of a document.
+func (p *program) onRepository(ctx context.Context, doc *config.Document, fn func(*repository.Repository) error) error {
+	bucket, err := storage.Open(ctx, doc.Storage)
+	if err != nil {
+		return err
+	}
+	defer bucket.Close()
+	repo, err := repository.Open(ctx, bucket)
+	if err != nil {
+		return fmt.Errorf("%s: %w", storage.Describe(doc.Storage), err)
+	}
+	return fn(repo)
+}
+
 // repositoryOf is the repository of an opened one; nil when there is none.
 func repositoryOf(r *opened) *repository.Repository {
 	if r == nil {
@@ -314,14 +333,5 @@ func (p *program) setRequest(c *cli.Context, doc *config.Document, o offsets.Req
 // shrink moves long lists of a request into the repository: what is sent to a
 // workflow stays small.
 func (p *program) shrink(ctx context.Context, doc *config.Document, r *offsets.Request) error {
-	bucket, err := storage.Open(ctx, doc.Storage)
-	if err != nil {
-		return err
-	}
-	defer bucket.Close()
-	repo, err := repository.Open(ctx, bucket)
-	if err != nil {
-		return fmt.Errorf("%s: %w", storage.Describe(doc.Storage), err)
-	}
-	return r.Shrink(ctx, repo)
+	return p.onRepository(ctx, doc, func(repo *repository.Repository) error { return r.Shrink(ctx, repo) })
 }

@@ -19,7 +19,14 @@ func (p *program) showSnapshot(c *cli.Context) error {
 		return err
 	}
 	return p.read(c, func(ctx context.Context, r *opened) error {
-		v, err := r.snapshot(ctx, c.String("snapshot-id"))
+		id := c.String("snapshot-id")
+		switch {
+		case id == "" && c.String("backup-id") == "":
+			return noSnapshot()
+		case id != "" && c.IsSet("backup-id"):
+			return usage("--snapshot-id and --backup-id exclude each other")
+		}
+		v, err := r.snapshot(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -27,13 +34,10 @@ func (p *program) showSnapshot(c *cli.Context) error {
 	})
 }
 
-// snapshot reads a snapshot, or the groups captured with the backup.
+// snapshot reads a snapshot, or without an id the groups captured with the backup.
 func (r *opened) snapshot(ctx context.Context, id string) (*snapshotView, error) {
 	v := &snapshotView{Groups: []shownGroup{}}
 	if id == "" {
-		if r.backupID == "" {
-			return nil, usage("say which snapshot with --snapshot-id (`kafka-backup offset-rollback list` shows them), or which backup with --backup-id")
-		}
 		m, err := r.manifest(ctx)
 		if err != nil {
 			return nil, err
@@ -48,7 +52,7 @@ func (r *opened) snapshot(ctx context.Context, id string) (*snapshotView, error)
 			for _, g := range last.Groups {
 				s := shownGroup{Group: g.Group, Type: g.Type, State: g.State, Offsets: []shownOffset{}}
 				for _, o := range g.Offsets {
-					one := shownOffset{o.Topic, o.TopicID, o.Partition, o.Offset, o.LeaderEpoch, ""}
+					one := shownOffset{o.Topic, o.TopicID, o.Partition, o.Offset, known(o.LeaderEpoch), ""}
 					if o.Metadata != nil {
 						one.Metadata = *o.Metadata
 					}
@@ -73,7 +77,7 @@ func (r *opened) snapshot(ctx context.Context, id string) (*snapshotView, error)
 			one := shownGroup{Group: g.Group, Type: g.Type, State: g.State, Offsets: []shownOffset{}}
 			for _, t := range g.Topics {
 				for i := range t.Partitions {
-					o := shownOffset{t.Topic, t.TopicID, t.Partitions[i], t.Offsets[i], t.LeaderEpochs[i], ""}
+					o := shownOffset{t.Topic, t.TopicID, t.Partitions[i], t.Offsets[i], known(t.LeaderEpochs[i]), ""}
 					if t.Metadata != nil {
 						o.Metadata = t.Metadata[i]
 					}
@@ -108,7 +112,7 @@ type shownOffset struct {
 	TopicID     string `json:"topic_id,omitempty"`
 	Partition   int32  `json:"partition"`
 	Offset      int64  `json:"offset"`
-	LeaderEpoch int32  `json:"leader_epoch"`
+	LeaderEpoch *int32 `json:"leader_epoch"` // null: none was committed
 	Metadata    string `json:"metadata,omitempty"`
 }
 
@@ -123,7 +127,7 @@ func (v *snapshotView) Text(w io.Writer) error {
 	for _, g := range v.Groups {
 		table := render.Table{Name: fmt.Sprintf("Consumer Group: %s (%s, %s)", g.Group, g.Type, g.State), Header: []string{"Topic", "Partition", "Offset", "Leader Epoch", "Metadata"}}
 		for _, o := range g.Offsets {
-			table.Add(o.Topic, o.Partition, o.Offset, dash(int64(o.LeaderEpoch)), o.Metadata)
+			table.Add(o.Topic, o.Partition, o.Offset, optional(o.LeaderEpoch, "-"), o.Metadata)
 		}
 		if err := table.Write(w); err != nil {
 			return err
@@ -142,7 +146,7 @@ func (v *snapshotView) Records() ([]string, [][]string) {
 	var rows [][]string
 	for _, g := range v.Groups {
 		for _, o := range g.Offsets {
-			rows = append(rows, []string{g.Group, o.Topic, strconv.Itoa(int(o.Partition)), strconv.FormatInt(o.Offset, 10), strconv.Itoa(int(o.LeaderEpoch)), o.Metadata})
+			rows = append(rows, []string{g.Group, o.Topic, strconv.Itoa(int(o.Partition)), strconv.FormatInt(o.Offset, 10), optional(o.LeaderEpoch, ""), o.Metadata})
 		}
 	}
 	return []string{"group", "topic", "partition", "offset", "leader_epoch", "metadata"}, rows

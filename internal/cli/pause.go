@@ -7,6 +7,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
@@ -40,7 +41,7 @@ func (p *program) signal(c *cli.Context, name, message string) error {
 		if err != nil {
 			return noWorkflow(conn, id, err)
 		}
-		p.say(message, id, quote(id))
+		p.say(message, id, offsets.Quote(id))
 		return nil
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/schedule"
 	"github.com/kafka-backup/kafka-backup/workflows"
@@ -46,7 +47,7 @@ func (p *program) scheduleCommand() *cli.Command {
 						if err := h.Pause(ctx, client.SchedulePauseOptions{Note: scheduleNote("Paused", c.String("reason"))}); err != nil {
 							return err
 						}
-						p.say("Schedule %s is paused. Go on with `kafka-backup schedule unpause %s`.", h.GetID(), quote(h.GetID()))
+						p.say("Schedule %s is paused. Go on with `kafka-backup schedule unpause %s`.", h.GetID(), offsets.Quote(h.GetID()))
 						return nil
 					})
 				}},
@@ -121,7 +122,7 @@ func scheduleError(conn *connection, id string, err error) error {
 	case errors.As(err, &missing):
 		return &failure{Type: activities.NotFound, Message: "there is no schedule " + id + " in " + conn.profile.String() + "; `kafka-backup schedule list` lists them"}
 	case errors.Is(err, temporal.ErrScheduleAlreadyRunning):
-		return &failure{Type: activities.Exists, Message: "there is a schedule " + id + " already; change it with `kafka-backup schedule update " + quote(id) + "`"}
+		return &failure{Type: activities.Exists, Message: "there is a schedule " + id + " already; change it with `kafka-backup schedule update " + offsets.Quote(id) + "`"}
 	case errors.As(err, &invalid):
 		return usage("the Temporal service refuses the schedule: %s", invalid.Message)
 	}
@@ -272,7 +273,7 @@ func (p *program) scheduleBackfill(c *cli.Context) error {
 			return err
 		}
 		p.say("Schedule %s makes up for %s to %s. `kafka-backup schedule describe %s` shows the runs.",
-			h.GetID(), from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339), quote(h.GetID()))
+			h.GetID(), from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339), offsets.Quote(h.GetID()))
 		return nil
 	})
 }

@@ -35,8 +35,8 @@ func scheduleFlags(create bool) []cli.Flag {
 		&cli.BoolFlag{Name: "pause-on-failure", Usage: "Pause the schedule when a run fails.", Category: inSchedule},
 		&cli.IntFlag{Name: "runs", Usage: "Start this many runs and no more.", DefaultText: "no limit", Category: inSchedule},
 		&cli.StringFlag{Name: "note", Usage: "A note for the others who look at it.", Category: inSchedule},
-		&cli.StringFlag{Name: "groups", Usage: "offset-snapshot: consumer groups, with commas between them. Left out: all.", Category: inOperation},
-		&cli.StringFlag{Name: "groups-matching", Usage: "offset-snapshot: patterns with * and ?, with commas between them.", Category: inOperation},
+		&cli.StringSliceFlag{Name: "groups", Usage: "offset-snapshot: consumer groups, with commas between them. Left out: all.", Category: inOperation},
+		&cli.StringSliceFlag{Name: "groups-matching", Usage: "offset-snapshot: patterns with * and ?, with commas between them.", Category: inOperation},
 		&cli.BoolFlag{Name: "deep", Usage: "validate: read and check all data.", Category: inOperation},
 		taskQueueFlag(),
 	}
@@ -337,7 +337,7 @@ func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, 
 		if len(r.Target.BootstrapServers) == 0 {
 			return usage("say which cluster with --bootstrap-servers host:port, or with --config")
 		}
-		r.Groups = offsets.Selection{Names: splitList(c.String("groups")), Patterns: splitList(c.String("groups-matching"))}
+		r.Groups = offsets.Selection{Names: splitList(joined(c, "groups")), Patterns: splitList(joined(c, "groups-matching"))}
 		if r.Groups.Empty() && before.Snapshot != nil {
 			r.Groups = before.Snapshot.Groups
 		}

@@ -97,6 +97,10 @@ func (s *settings) add(name string, k config.Key, category string) {
 		s.flags = append(s.flags, &cli.BoolFlag{Name: name, Usage: text, Category: category, Value: k.Default == "true"})
 		return
 	}
+	if k.List {
+		s.flags = append(s.flags, &cli.StringSliceFlag{Name: name, Usage: text, Category: category, DefaultText: k.Default})
+		return
+	}
 	s.flags = append(s.flags, &cli.StringFlag{Name: name, Usage: text, Category: category, DefaultText: k.Default})
 }
 
@@ -110,8 +114,11 @@ func (s *settings) overrides(c *cli.Context) ([]config.Override, error) {
 		}
 		k := s.keys[name]
 		text := c.String(name)
-		if k.Bool {
+		switch {
+		case k.Bool:
 			text = strconv.FormatBool(c.Bool(name))
+		case k.List:
+			text = joined(c, name)
 		}
 		if k.Secret && config.NewSecret(text).Literal() {
 			return nil, usage("--%s: a secret on the command line can be read by every user of this machine; "+
@@ -121,6 +128,9 @@ func (s *settings) overrides(c *cli.Context) ([]config.Override, error) {
 	}
 	return set, nil
 }
+
+// joined is a list flag's text, with commas: what it was given each time.
+func joined(c *cli.Context, name string) string { return strings.Join(c.StringSlice(name), ",") }
 
 var configFlag = &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "Configuration file (YAML); - is standard input.", Category: inOperation}
 

@@ -205,7 +205,7 @@ type Key struct {
 	Max     string   // largest value; empty: none
 	Bool    bool     // a switch
 	Secret  bool     // see [Secret]
-	List    bool     // a list
+	List    bool     // a list, or a mapping of names to single values: several
 	Section bool     // a section; its keys follow
 	Nested  bool     // a mapping of mappings or lists, which [Set] does not take
 }
@@ -219,7 +219,7 @@ func keysOf(t reflect.Type, prefix string) []Key {
 	for _, f := range fieldsOf(t) {
 		k := Key{
 			Path: child(prefix, f.name), Name: f.name, Kind: kindOf(f.typ), Doc: f.doc, Default: f.def, OneOf: f.oneof, Min: f.min, Max: f.max,
-			Bool: f.typ.Kind() == reflect.Bool, Secret: f.typ == reflect.TypeFor[Secret](), List: f.typ.Kind() == reflect.Slice,
+			Bool: f.typ.Kind() == reflect.Bool, Secret: f.typ == reflect.TypeFor[Secret](), List: f.typ.Kind() == reflect.Slice || f.typ.Kind() == reflect.Map,
 			Section: isSection(f.typ), Nested: f.typ.Kind() == reflect.Map && !isScalar(f.typ.Elem()),
 		}
 		keys = append(keys, k)

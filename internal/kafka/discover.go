@@ -237,8 +237,8 @@ func (c *Cluster) DescribeTopics(ctx context.Context, names []string) (map[strin
 }
 
 // LookAgain is how long topics that should be there are looked for: one that was just created, or given
-// partitions, is not known to every broker at once; under load that takes seconds.
-const LookAgain = 5 * time.Second
+// partitions, is not known to every broker at once; under load that takes seconds. Tests shorten it.
+var LookAgain = 5 * time.Second
 
 // FindTopics is [Cluster.DescribeTopics] for topics that should be there, by name, with at least so many
 // partitions each. What the brokers do not know is looked for again until the given time, and some times

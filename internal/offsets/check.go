@@ -18,8 +18,8 @@ func Refusal(t Totals, groups []GroupPlan) error {
 	var blocked *BlockedError
 	for i := range groups {
 		g := &groups[i]
-		if g.Blocked != "" {
-			if g.Kind != BlockedActive && blocked == nil {
+		if g.Blocked != "" && g.Kind != BlockedActive {
+			if blocked == nil {
 				blocked = &BlockedError{Group: g.Group, Why: g.Blocked, Kind: g.Kind, More: int64(t.Blocked - t.Active - 1), What: "groups"}
 			}
 			continue
@@ -119,7 +119,7 @@ func (s *Shard) checkGroups(ctx context.Context, cluster *kafka.Cluster, moved *
 	if err != nil {
 		return err
 	}
-	found, err := cluster.FindTopics(ctx, topics, time.Now().Add(lookAgain))
+	found, err := cluster.FindTopics(ctx, topics, time.Now().Add(kafka.LookAgain))
 	if err != nil {
 		return err
 	}

@@ -98,9 +98,7 @@ func (e *RangeError) Error() string {
 type ActiveError struct {
 	Groups []GroupPlan // at most a few
 	Count  int         // of all such groups
-	// Waited: for --wait-inactive, in vain. Planned: the plan was made and saved
-	// while they had.
-	Waited, Planned bool
+	Waited bool        // in vain
 }
 
 func (e *ActiveError) Error() string {
@@ -117,13 +115,11 @@ func (e *ActiveError) Error() string {
 	if n := e.Count - len(e.Groups); n > 0 {
 		fmt.Fprintf(&b, "; and %d more groups", n)
 	}
-	switch b.WriteString(". Nothing was changed. Stop all consumers of the group"); {
-	case e.Planned:
-		b.WriteString(", and make a new plan: the saved one was made while they ran")
-	case e.Waited:
-		b.WriteString(", or wait longer")
-	default:
-		b.WriteString(" first, or wait for that with --wait-inactive 10m")
+	b.WriteString(". Nothing was changed. Stop all consumers of the group first, or wait for that")
+	if e.Waited {
+		b.WriteString(" longer")
+	} else {
+		b.WriteString(" with --wait-inactive 10m")
 	}
 	if static {
 		b.WriteString(". A static member that was stopped is a member until its session times out (session.timeout.ms)")

@@ -58,9 +58,6 @@ func (p *Planner) facts(w *Want) facts {
 	return facts{p.known.topics[w.Topic], r.start, r.end, t.offset, cmp.Or(p.known.failed[w.Topic], r.err, t.err)}
 }
 
-// lookAgain is how long what is missing is looked for; shorter in tests.
-var lookAgain = kafka.LookAgain
-
 // learn looks up the topics and log ranges of wants, as far as they are not
 // known yet.
 func (p *Planner) learn(ctx context.Context, wants [][]Want) error {
@@ -148,7 +145,7 @@ func (p *Planner) learnTopics(ctx context.Context, counts map[string]int32) erro
 	// The time for what is missing is that of the whole plan: one in which much is
 	// missing does not take longer.
 	if p.until.IsZero() {
-		p.until = time.Now().Add(lookAgain)
+		p.until = time.Now().Add(kafka.LookAgain)
 	}
 	found, err := p.Cluster.FindTopics(ctx, ask, p.until)
 	var some *kafka.PartialError

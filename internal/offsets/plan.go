@@ -131,7 +131,7 @@ type Totals struct {
 	Unchanged  int64 `json:"unchanged"`
 	Skip       int64 `json:"skip"`
 	OutOfRange int64 `json:"out_of_range"`
-	Failed     int64 `json:"failed,omitempty"`
+	Failed     int64 `json:"failed"`
 	LagBefore  int64 `json:"lag_before"`
 	LagAfter   int64 `json:"lag_after"`
 }

@@ -105,7 +105,7 @@ func (p *Planner) Plan(ctx context.Context, emit func(*Shard) error) (*Plan, err
 				plan.warn(fmt.Sprintf("group %s: %s", gs[i].Group, n))
 			}
 			if gs[i].Kind == BlockedActive {
-				plan.warn(describeActive(&gs[i]) + " is active; its offsets can be set only when all of its members have stopped")
+				plan.warn(activeWarning(&gs[i]))
 			} else if gs[i].Blocked != "" {
 				plan.warn(fmt.Sprintf("group %s: %s", gs[i].Group, gs[i].Blocked))
 			}
@@ -399,8 +399,7 @@ func (p *Planner) planGroup(now *GroupNow, wants []Want, members kafka.GroupMemb
 		plan.Blocked, plan.Kind = isShare, BlockedShare
 		return plan, nil
 	case len(members.Members) > 0:
-		plan.Blocked, plan.Kind = "it has active members", BlockedActive
-		plan.Members, plan.MemberCount = membersOf(members), len(members.Members)
+		plan.block(members)
 	case now.Type == kafka.GroupStreams:
 		plan.Notes = append(plan.Notes, "it is a Kafka Streams group: its committed input offsets are reset, its state stores and internal topics are not (kafka-streams-application-reset)")
 	}

@@ -31,6 +31,15 @@ type Report struct {
 	Rows     []Changed `json:"changed,omitempty"`
 	Skipped  []Changed `json:"skipped,omitempty"`
 	Warnings []string  `json:"warnings,omitempty"`
+	More     More      `json:"more,omitzero"`
+}
+
+// More is how many entries the lists of a report lack that are in the report in
+// the repository.
+type More struct {
+	Failures int64 `json:"failures"`
+	Blocked  int64 `json:"groups_blocked"`
+	Skipped  int64 `json:"skipped"`
 }
 
 // Blocked is a group of which nothing could be changed.
@@ -83,6 +92,8 @@ func (r *Run) Report(ctx context.Context, planRef repository.ObjectRef, snapshot
 		return nil, "", err
 	}
 	short := *rep
+	more := func(n int) int64 { return int64(max(0, n-maxFailures)) }
+	short.More = More{more(len(rep.Failures)), more(len(rep.Blocked)), more(len(rep.Skipped))}
 	short.Failures = cut(short.Failures, maxFailures)
 	short.Blocked = cut(short.Blocked, maxFailures)
 	short.Rows = cut(short.Rows, maxRows)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
@@ -100,6 +101,7 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 	if err := r.Strategy.check(); err != nil {
 		return nil, err
 	}
+	r.Strategy = r.Strategy.From(time.Now())
 	p := &Planner{Cluster: cluster, Groups: r.Groups, Topics: r.Topics, OnOutOfRange: r.OnOutOfRange, BestEffort: r.BestEffort}
 	head := Plan{BackupID: r.BackupID, Snapshot: r.Snapshot}
 	var err error
@@ -139,6 +141,7 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 	if err != nil {
 		return nil, err
 	}
+	plan.Format, plan.Version = formatPlan, repository.FormatVersion
 	plan.BackupID, plan.Snapshot, plan.Mapping = head.BackupID, head.Snapshot, head.Mapping
 	if p.Rollback || !r.Strategy.Empty() { // what is committed now counts
 		text, err := hidden(ctx, cluster)

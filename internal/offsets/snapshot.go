@@ -1,26 +1,21 @@
 package offsets
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 	"time"
-
-	"gocloud.dev/blob"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
-	"github.com/kafka-backup/kafka-backup/internal/storage/storageerr"
 )
 
 // Snapshot is offset-snapshots/<id>.json: the committed offsets of some groups
-// at one time. The groups are in its parts. It is written last, so that a
-// snapshot exists if and only if it is whole.
+// at one time. The groups are in its parts. It is written last and deleted last:
+// a snapshot whose parts are not all there is one that was damaged, or whose
+// deletion was interrupted.
 type Snapshot struct {
 	Format      string    `json:"format"`
 	Version     int       `json:"version"`
@@ -82,6 +77,7 @@ const (
 	snapshotName   = "snapshot-"
 	snapshotTime   = "20060102-150405"
 	partGroups     = 200
+	snapshotParts  = repository.SnapshotsPrefix + "parts/"
 )
 
 // SnapshotRequest says what to take a snapshot of.
@@ -137,7 +133,6 @@ func TakeSnapshot(ctx context.Context, cluster *kafka.Cluster, repo *repository.
 		s.Warnings = append(s.Warnings, text)
 	}
 	topics := map[string]kafka.Topic{}
-	folder := repository.SnapshotsPrefix + "parts/"
 	for chunk := range slices.Chunk(names, partGroups) {
 		part, err := capture(ctx, cluster, chunk, byName, &req, topics)
 		if err != nil {
@@ -148,7 +143,7 @@ func TakeSnapshot(ctx context.Context, cluster *kafka.Cluster, repo *repository.
 			return nil, err
 		}
 		// By what it holds: whoever captures the same shares it.
-		ref, _, _, err := repo.Adopt(ctx, folder+digest(data)+"-"+digest([]byte(req.Operation))+".json.zst", data, typeZstd)
+		ref, _, _, err := repo.Adopt(ctx, snapshotParts+digest(data)+"-"+digest([]byte(req.Operation))+".json.zst", data, typeZstd)
 		if err != nil {
 			return nil, err
 		}
@@ -262,114 +257,6 @@ func (t *SnapshotTopic) add(o kafka.CommittedOffset) {
 		}
 		t.Metadata = append(t.Metadata, o.Metadata)
 	}
-}
-
-// ReadSnapshot reads the head of a snapshot. [*NoSnapshotError] (which is also
-// repository.ErrNotFound), *repository.CorruptError.
-func ReadSnapshot(ctx context.Context, repo *repository.Repository, id string) (*Snapshot, error) {
-	if err := repository.CheckID(id); err != nil {
-		return nil, err
-	}
-	s := new(Snapshot)
-	key := repository.SnapshotKey(id)
-	if _, err := repo.ReadDocument(ctx, key, s); err != nil {
-		return nil, err
-	}
-	if s.Format != formatSnapshot || s.Version < 1 || s.Version > repository.FormatVersion || s.ID != id {
-		return nil, &repository.CorruptError{Key: key, Detail: fmt.Sprintf("it says it is %s version %d of %s", s.Format, s.Version, s.ID)}
-	}
-	return s, nil
-}
-
-// FindSnapshot is ReadSnapshot for people: an id that there is not is a
-// [*NoSnapshotError] that says what there is.
-func FindSnapshot(ctx context.Context, repo *repository.Repository, id string) (*Snapshot, error) {
-	s, err := ReadSnapshot(ctx, repo, id)
-	if !errors.Is(err, repository.ErrNotFound) {
-		return s, err
-	}
-	ids, lerr := snapshotIDs(ctx, repo)
-	if lerr != nil {
-		return nil, lerr
-	}
-	return nil, &NoSnapshotError{ID: id, Nearest: nearest(id, ids), Latest: ids[max(0, len(ids)-5):]}
-}
-
-// ReadPart reads a part of a snapshot, by number from 0.
-func (s *Snapshot) ReadPart(ctx context.Context, repo *repository.Repository, n int) (*SnapshotPart, error) {
-	p := new(SnapshotPart)
-	return p, read(ctx, repo, s.Parts[n].ObjectRef, p)
-}
-
-// Listed is a snapshot in a list; Err says why one cannot be used.
-type Listed struct {
-	ID       string
-	Snapshot *Snapshot
-	Err      error
-}
-
-// ListSnapshots lists all snapshots, the newest first.
-func ListSnapshots(ctx context.Context, repo *repository.Repository) ([]Listed, error) {
-	ids, err := snapshotIDs(ctx, repo)
-	if err != nil {
-		return nil, err
-	}
-	var list []Listed
-	for _, id := range ids {
-		s, err := ReadSnapshot(ctx, repo, id)
-		if errors.Is(err, repository.ErrNotFound) {
-			continue // deleted just now
-		}
-		if err != nil && !errors.Is(err, repository.ErrCorrupt) && !errors.Is(err, repository.ErrVersion) {
-			return nil, err
-		}
-		list = append(list, Listed{id, s, err})
-	}
-	slices.SortStableFunc(list, func(a, b Listed) int { return cmp.Compare(b.ID, a.ID) })
-	return list, nil
-}
-
-// snapshotIDs lists the ids of the snapshots, the oldest first.
-func snapshotIDs(ctx context.Context, repo *repository.Repository) ([]string, error) {
-	var ids []string
-	it := repo.Bucket().List(&blob.ListOptions{Prefix: repository.SnapshotsPrefix, Delimiter: "/"})
-	for {
-		o, err := it.Next(ctx)
-		if err == io.EOF {
-			slices.Sort(ids)
-			return ids, nil
-		}
-		if err != nil {
-			return nil, storageerr.Wrap(err, "list", repository.SnapshotsPrefix)
-		}
-		if name, ok := strings.CutSuffix(strings.TrimPrefix(o.Key, repository.SnapshotsPrefix), ".json"); ok && !o.IsDir {
-			ids = append(ids, name)
-		}
-	}
-}
-
-// DeleteSnapshot deletes a snapshot: its head first, so that it is gone, then
-// its parts. One that is gone already is no error.
-func DeleteSnapshot(ctx context.Context, repo *repository.Repository, id string) error {
-	s, err := ReadSnapshot(ctx, repo, id)
-	if errors.Is(err, repository.ErrNotFound) {
-		return nil
-	}
-	if err != nil && !errors.Is(err, repository.ErrCorrupt) {
-		return err
-	}
-	keys := []string{repository.SnapshotKey(id)}
-	if s != nil {
-		for _, p := range s.Parts {
-			keys = append(keys, p.Key)
-		}
-	}
-	for _, key := range keys {
-		if err := storageerr.Wrap(repo.Bucket().Delete(ctx, key), "delete", key); err != nil && !errors.Is(err, storageerr.ErrNotFound) {
-			return err
-		}
-	}
-	return nil
 }
 
 // FromSnapshot takes the committed offsets of a snapshot. A partition that has

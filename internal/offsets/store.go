@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/kafka-backup/kafka-backup/internal/kafka"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
@@ -131,6 +131,19 @@ func (f Folder) StorePlan(ctx context.Context, name string, run func(emit func(*
 	return plan, ref, err
 }
 
+// Fix gives a strategy that counts back from now the same time in all plans of
+// a run: that of the first. So an approved plan, made again, is the same one.
+func (f Folder) Fix(ctx context.Context, s *Strategy) (*Strategy, error) {
+	if s == nil || s.Ago == nil {
+		return s, nil
+	}
+	now := struct {
+		Now time.Time `json:"now"`
+	}{time.Now().UTC()}
+	_, _, err := repository.AdoptDocument(ctx, f.Repository, f.key("now.json"), &now)
+	return s.From(now.Now), err
+}
+
 // ReadPlan reads the head of a plan.
 func ReadPlan(ctx context.Context, repo *repository.Repository, key string) (*Plan, error) {
 	p := new(Plan)
@@ -158,19 +171,6 @@ func (p *Plan) ReadShard(ctx context.Context, repo *repository.Repository, n int
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:6])
-}
-
-// AdoptPlan takes over a plan that was stored before, if it was made for the
-// cluster.
-func (f Folder) AdoptPlan(ctx context.Context, ref repository.ObjectRef, cluster *kafka.Cluster) (*Plan, repository.ObjectRef, error) {
-	p := new(Plan)
-	if err := f.Repository.GetDocument(ctx, ref, p); err != nil {
-		return nil, ref, err
-	}
-	if p.ClusterID != cluster.ID() {
-		return nil, ref, wrong("the plan was made for cluster %s, and this is cluster %s", p.ClusterID, cluster.ID())
-	}
-	return p, ref, nil
 }
 
 // Store writes a saved plan into a repository, where a workflow reads it. It is

@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
 // Strategy is an explicit way to say where groups go, as in
-// kafka-consumer-groups. At most one field is set.
+// kafka-consumer-groups. At most one field is set, but for Time, which Ago
+// becomes (see [Strategy.From]).
 type Strategy struct {
 	Earliest bool   `json:"earliest,omitempty"`
 	Latest   bool   `json:"latest,omitempty"`
@@ -23,6 +25,8 @@ type Strategy struct {
 	// Time is the first record with this timestamp or a later one, in ms since
 	// 1970; the end where there is none.
 	Time *int64 `json:"time,omitempty"`
+	// Ago is how long before the plan is made Time is; not negative.
+	Ago *time.Duration `json:"ago,omitempty"`
 	// File are targets given one by one; Groups are those of its lines.
 	File []FileTarget `json:"file,omitempty"`
 }
@@ -46,7 +50,18 @@ type FileTarget struct {
 
 // Empty tells whether no strategy is asked for.
 func (s *Strategy) Empty() bool {
-	return s == nil || !s.Earliest && !s.Latest && s.Offset == nil && s.Shift == nil && s.Time == nil && s.File == nil
+	return s == nil || !s.Earliest && !s.Latest && s.Offset == nil && s.Shift == nil && s.Time == nil && s.Ago == nil && s.File == nil
+}
+
+// From is the strategy with what Ago means when it counts from now. A Time that
+// is there already stays. s may be nil.
+func (s *Strategy) From(now time.Time) *Strategy {
+	if s == nil || s.Ago == nil || s.Time != nil {
+		return s
+	}
+	fixed, at := *s, max(now.Add(-*s.Ago).UnixMilli(), 0) // brokers take negative ones for something else
+	fixed.Time = &at
+	return &fixed
 }
 
 func (s *Strategy) String() string {
@@ -59,8 +74,12 @@ func (s *Strategy) String() string {
 		return fmt.Sprintf("--to-offset %d", *s.Offset)
 	case s.Shift != nil:
 		return fmt.Sprintf("--shift-by %d", *s.Shift)
+	case s.Ago != nil && s.Time != nil:
+		return fmt.Sprintf("--by-duration %s (%s)", *s.Ago, render.Milli(*s.Time))
+	case s.Ago != nil:
+		return fmt.Sprintf("--by-duration %s", *s.Ago)
 	case s.Time != nil:
-		return "--to-datetime " + time.UnixMilli(*s.Time).UTC().Format("2006-01-02T15:04:05.000Z07:00")
+		return "--to-datetime " + render.Milli(*s.Time)
 	case s.File != nil:
 		return "--from-file"
 	}
@@ -188,7 +207,7 @@ func (s *Explicit) partitions(ctx context.Context) ([]kafka.TopicPartition, erro
 		return s.named, nil
 	}
 	counts := s.Topics.counts()
-	topics, err := s.Cluster.FindTopics(ctx, counts, time.Now().Add(lookAgain))
+	topics, err := s.Cluster.FindTopics(ctx, counts, time.Now().Add(kafka.LookAgain))
 	var some *kafka.PartialError
 	if err != nil && !errors.As(err, &some) {
 		return nil, err

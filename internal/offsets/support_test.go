@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	lookAgain = 200 * time.Millisecond // the fake cluster has one view of its topics
+	kafka.LookAgain = 200 * time.Millisecond // the fake cluster has one view of its topics
 	os.Exit(m.Run())
 }
 

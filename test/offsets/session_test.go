@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,6 +142,15 @@ func TestTheSession(t *testing.T) {
 // runScript runs a script with Kafka's own tool in the path.
 func (u *user) runScript(script string) {
 	u.t.Helper()
+	if out := u.withTool(exec.CommandContext(u.ctx, script)); strings.Contains(out, "Error") {
+		u.t.Fatal(out)
+	}
+}
+
+// withTool runs a command that finds Kafka's own kafka-consumer-groups in its
+// path, and returns what it printed.
+func (u *user) withTool(cmd *exec.Cmd) string {
+	u.t.Helper()
 	home, err := kafkabed.Install(u.ctx, nil)
 	if err != nil {
 		u.t.Fatal(err)
@@ -154,11 +164,81 @@ func (u *user) runScript(script string) {
 	if err := os.WriteFile(filepath.Join(bin, "kafka-consumer-groups"), []byte(tool), 0o755); err != nil {
 		u.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(u.ctx, script)
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
-	out, err := cmd.CombinedOutput()
-	if err != nil || strings.Contains(string(out), "Error") {
-		u.t.Fatalf("%v: %s", err, out)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil || strings.Contains(errs.String(), "Error") {
+		u.t.Fatalf("%v: %s%s", err, out, errs.String())
+	}
+	return string(out)
+}
+
+// What Kafka's own tool exports, of one group and of several, is what
+// --from-file takes.
+func TestKafkasExportIsReadBack(t *testing.T) {
+	u := newUser(t)
+	u.worker()
+	u.topic("exported", 30, 20)
+	u.topic("exported-too", 10)
+	u.commit("export-a", "exported", 11, 12)
+	u.commit("export-b", "exported", 3, -1)
+	u.commit("export-b", "exported-too", 5)
+	export := func(groups string) string {
+		t.Helper()
+		out := u.withTool(exec.CommandContext(u.ctx, "bash", "-c", "kafka-consumer-groups --bootstrap-server "+u.bed.Bootstrap+" "+groups+
+			" --all-topics --reset-offsets --to-current --dry-run --export"))
+		file := filepath.Join(t.TempDir(), "offsets.csv")
+		if err := os.WriteFile(file, []byte(out), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s", out)
+		return file
+	}
+	one, several := export("--group export-a"), export("--group export-a --group export-b")
+	u.ok("snapshot-groups --path $R --bootstrap-servers $B") // makes the repository
+	move := func() {
+		t.Helper()
+		u.commit("export-a", "exported", 0, 0)
+		u.commit("export-b", "exported", 0, 0)
+		u.commit("export-b", "exported-too", 0)
+	}
+	move()
+	u.ok("offset-reset execute --path $R --bootstrap-servers $B --groups export-a --from-file", one)
+	u.judge("export-a", "exported/0=11", "exported/1=12")
+	u.judge("export-b", "exported/0=0", "exported/1=0", "exported-too/0=0")
+	move()
+	u.ok("offset-reset execute --path $R --bootstrap-servers $B --from-file", several)
+	u.judge("export-a", "exported/0=11", "exported/1=12")
+	u.judge("export-b", "exported/0=3", "exported/1=0", "exported-too/0=5")
+}
+
+// Whatever a group is called, the script gives Kafka's own tool that name and
+// the shell nothing to do.
+func TestAScriptTakesNamesAsTheyAre(t *testing.T) {
+	u := newUser(t)
+	u.worker()
+	u.topic("odd", 10)
+	trap := filepath.Join(t.TempDir(), "trap")
+	groups := []string{"my  group", "it's", `say "hi"`, "$HOME", "$(touch " + trap + ")", "`touch " + trap + "`", "-dash", "--execute", "a;b&c|d", "back\\slash", "*", "#no", "ünï"}
+	for _, g := range groups {
+		u.commit(g, "odd", 9)
+	}
+	names := filepath.Join(t.TempDir(), "groups.txt")
+	// One that looks like a comment cannot be in a file of names: it is in the list.
+	if err := os.WriteFile(names, []byte(strings.Join(slices.DeleteFunc(slices.Clone(groups), func(g string) bool { return g[0] == '#' }), "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(t.TempDir(), "reset-offsets.sh")
+	u.ok("offset-reset script --bootstrap-servers $B --groups #no --to-offset 4 --groups-file", names, "--output", script)
+	u.runScript(script)
+	for _, g := range groups {
+		if got := u.committed(g); got != "odd/0=4" {
+			t.Errorf("group %q: %s", g, got)
+		}
+	}
+	if _, err := os.Stat(trap); err == nil {
+		t.Error("the shell ran the name of a group")
 	}
 }
 
@@ -208,8 +288,14 @@ func TestErrorsSayWhatIsWrongAndTheWayOut(t *testing.T) {
 			"Consumer group has active members", group, "the-client", "127.0.0.1", "--wait-inactive")
 		o := u.ends(3, "offset-reset-bulk --path $R --to-earliest --topics errors --bootstrap-servers $B --groups "+group+",nobody")
 		contains(o.Out, "active members", "Consumer group 'nobody' not found")
-		// It waits, and goes on when the consumer has stopped.
-		waiting := startedID(u.ends(0, "offset-reset execute --detach --wait-inactive 120s --path $R --to-earliest --topics errors --bootstrap-servers $B --groups "+group))
+		// It waits, and goes on when the consumer has stopped; with a saved plan too.
+		asked := "--to-earliest --topics errors --groups " + group
+		if group == "next-generation" {
+			u.ok("offset-reset plan --path $R --bootstrap-servers $B --save "+plan, strings.Fields(asked)...)
+			asked = "--plan " + plan
+			contains(u.ends(1, "offset-reset execute --path $R --bootstrap-servers $B "+asked).Err, "Consumer group has active members", "the-client")
+		}
+		waiting := startedID(u.ends(0, "offset-reset execute --detach --wait-inactive 120s --path $R --bootstrap-servers $B "+asked))
 		u.awaitActivity(c, waiting, "ActiveGroups")
 		cl.Close()
 		u.ok("watch " + waiting)
