@@ -253,6 +253,11 @@ var scenarios = []scenario{
 		r.await(Paused)
 		r.signal(SignalResume, nil)
 	}},
+	{name: "offset-reset-in-rounds", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) { r.rounds = 2 }},
+	{name: "offset-reset-cancelled-between-rounds", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) { r.rounds = 1 }, do: func(r *recording) {
+		r.until("a pause between rounds", func(Progress) bool { return r.count("ApplyOffsets forward") == 2 && r.timers() >= 2 })
+		r.cancel()
+	}},
 	{name: "offset-rollback", workflow: OffsetRollback, request: activities.OffsetRequest{}},
 	{name: "offset-reset-bulk", workflow: BulkOffsetReset, request: activities.OffsetRequest{}},
 	{name: "offset-reset-bulk-cancelled", workflow: BulkOffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) {

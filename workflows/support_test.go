@@ -30,6 +30,8 @@ import (
 type fakes struct {
 	// digests are those of the plans, by round; the last one stays.
 	digests []string
+	// rounds is in how many rounds an offset cannot be set just now.
+	rounds int
 	// on is called once when an activity of that name begins; what it returns
 	// is done in its place. Names are those in calls.
 	on map[string]func(ctx context.Context) error
@@ -148,8 +150,12 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("SnapshotPlanned", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, _ time.Time) (activities.SnapshotReport, error) {
 		return activities.SnapshotReport{ID: "snapshot-1"}, w.do(ctx, "SnapshotPlanned")
 	})
-	act("ApplyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, _ int, to offsets.Direction) (activities.OffsetsApplied, error) {
-		return activities.OffsetsApplied{Changed: 3}, w.do(ctx, fmt.Sprintf("ApplyOffsets %v %d", to, shards.From/6))
+	act("ApplyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, round int, to offsets.Direction) (activities.OffsetsApplied, error) {
+		var open int64
+		if round < w.rounds {
+			open = 2
+		}
+		return activities.OffsetsApplied{Changed: 3 - open, Open: open}, w.do(ctx, fmt.Sprintf("ApplyOffsets %v %d", to, shards.From/6))
 	})
 	act("VerifyOffsets", func(ctx context.Context, _ activities.OffsetRequest, _ activities.OffsetPlan, shards offsets.Shards, to offsets.Direction) (activities.OffsetsVerified, error) {
 		return activities.OffsetsVerified{Checked: 3}, w.do(ctx, fmt.Sprintf("VerifyOffsets %v %d", to, shards.From/6))
