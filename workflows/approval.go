@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,7 +105,6 @@ func (o *operation) approved(ctx workflow.Context, req activities.Requested, pla
 			return decision, err
 		}
 		if again.Digest == proposal.Digest {
-			o.index(ctx, decided(decision))
 			return decision, nil
 		}
 		o.note("what the plan found has changed since it was approved by %s; the new plan %s needs approval", orNobody(decision.By), short(again.Digest))
@@ -115,9 +115,8 @@ func (o *operation) approved(ctx workflow.Context, req activities.Requested, pla
 // ask puts a plan to the approvers and waits for the answer.
 func (o *operation) ask(ctx workflow.Context, req activities.Requested, proposal activities.Proposal, round int) (*activities.Decision, error) {
 	rules := req.Approval
-	if nobody(req) {
-		return nil, temporal.NewNonRetryableApplicationError(
-			fmt.Sprintf("nobody could approve: four eyes are required, and of approvers there is only the requester, %s", req.Requester), activities.Configuration, nil)
+	if why := nobody(req); why != "" {
+		return nil, temporal.NewNonRetryableApplicationError("nobody could approve: four eyes are required, and "+why, activities.Configuration, nil)
 	}
 	wait := time.Duration(rules.Timeout)
 	if wait <= 0 {
@@ -133,24 +132,37 @@ func (o *operation) ask(ctx workflow.Context, req activities.Requested, proposal
 	o.tellWaiting(ctx, q)
 	for q.waiting() {
 		_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
-			Timeout:      wait,
+			Timeout:      q.Until.Sub(workflow.Now(ctx)),
 			TimerOptions: workflow.TimerOptions{Summary: "approval of plan " + short(proposal.Digest) + ", then " + rules.OnTimeout},
 		}, func() bool { return !q.waiting() })
 		if err != nil {
 			return nil, err
 		}
-		if q.waiting() {
+		o.takeSignals(ctx) // an answer that came before the time was over counts
+		switch {
+		case !q.waiting():
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		default:
 			o.overdue(ctx, q, wait)
 		}
 	}
-	o.settle(ctx)
 	d := q.Decision
 	switch d.Outcome {
 	case activities.Rejected, activities.TimedOut:
-		o.index(ctx, decided(d))
 		return d, notApproved(d)
 	}
 	return d, nil
+}
+
+// decide ends the wait. Whatever becomes of the operation, from now on it is
+// not among those that wait.
+func (o *operation) decide(ctx workflow.Context, d activities.Decision) {
+	q := o.Approval
+	d.Plan, d.Key, d.At = q.Plan.Digest, q.Plan.Key, workflow.Now(ctx)
+	q.Decision = &d
+	o.index(ctx, decided(q.Decision))
+	o.settle(ctx)
 }
 
 // decided is a decision as search attributes.
@@ -160,23 +172,27 @@ func decided(d *activities.Decision) temporalservice.Attributes {
 
 // overdue does what is to be done when nobody answered in time.
 func (o *operation) overdue(ctx workflow.Context, q *Question, wait time.Duration) {
-	decision := func(outcome activities.Outcome) {
-		q.Decision = &activities.Decision{Outcome: outcome, Plan: q.Plan.Digest, Key: q.Plan.Key, At: workflow.Now(ctx), Via: "timeout",
-			Reason: fmt.Sprintf("nobody answered within %v", wait)}
-	}
+	late := activities.Decision{Outcome: activities.TimedOut, Via: "timeout", Reason: fmt.Sprintf("nobody answered within %v", wait)}
 	switch q.Timeout {
 	case "remind":
+		now := workflow.Now(ctx)
 		q.Reminders++
-		q.Until = workflow.Now(ctx).Add(wait)
+		q.Until = now.Add(max(wait, min(now.Sub(q.AskedAt)/8, maxReminder)))
 		o.note("still waiting for approval (reminder %d)", q.Reminders)
 		o.tellWaiting(ctx, q)
+		o.show(ctx)
 	case "proceed":
-		decision(activities.Proceeded)
+		late.Outcome = activities.Proceeded
+		o.decide(ctx, late)
 	default:
-		decision(activities.TimedOut)
+		o.decide(ctx, late)
 	}
-	o.show(ctx)
 }
+
+// maxReminder is up to how long the time between reminders grows, with the time
+// that was waited already, where the timeout is shorter: history and audience
+// have some hundred of them in a year, however short it is.
+const maxReminder = 24 * time.Hour
 
 func notApproved(d *activities.Decision) error {
 	if d.Outcome == activities.TimedOut {
@@ -209,8 +225,6 @@ func (o *operation) check(ctx workflow.Context, outcome activities.Outcome, a An
 		return refuse(NotApprover, "say who you are (by)")
 	case len(q.Approvers) > 0 && !contains(q.Approvers, a.By):
 		return refuse(NotApprover, "%s is not among the approvers (%s)", a.By, strings.Join(q.Approvers, ", "))
-	case outcome == activities.Approved && q.FourEyes && q.Requester == "":
-		return refuse(FourEyes, "four eyes are required and it is not known who asked for the operation; reject it and start it again with --requester")
 	case outcome == activities.Approved && q.FourEyes && samePerson(q.Requester, a.By):
 		return refuse(FourEyes, "%s asked for the operation, so somebody else must approve it", a.By)
 	case a.Plan == "" && outcome == activities.Rejected:
@@ -226,11 +240,8 @@ func (o *operation) answer(ctx workflow.Context, outcome activities.Outcome, a A
 	if err := o.check(ctx, outcome, a); err != nil {
 		return activities.Decision{}, err
 	}
-	q := o.Approval
-	q.Decision = &activities.Decision{
-		Outcome: outcome, By: strings.TrimSpace(a.By), Reason: a.Reason, Plan: q.Plan.Digest, Key: q.Plan.Key, At: workflow.Now(ctx), Via: via,
-	}
-	return *q.Decision, nil
+	o.decide(ctx, activities.Decision{Outcome: outcome, By: strings.TrimSpace(a.By), Reason: a.Reason, Via: via})
+	return *o.Approval.Decision, nil
 }
 
 // maxRefused is how many refused answers are remembered.
@@ -252,14 +263,15 @@ func (o *operation) refused(ctx workflow.Context, name string, a Answer, why err
 	o.show(ctx)
 }
 
-// answers are the two kinds of answer.
+// answers are the two kinds of answer. Of several signals that arrive together a
+// reject is taken in before an approve.
 var answers = []struct {
 	name    string
 	outcome activities.Outcome
 	text    string
 }{
-	{Approve, activities.Approved, `Let the plan be carried out. Payload: {"by": "who", "plan": "digest", "reason": "why"}.`},
 	{Reject, activities.Rejected, `End the operation; it has changed nothing. Payload: {"by": "who", "plan": "digest", "reason": "why"}.`},
+	{Approve, activities.Approved, `Let the plan be carried out. Payload: {"by": "who", "plan": "digest", "reason": "why"}.`},
 }
 
 // handleAnswers makes the operation understand approve and reject as updates.
@@ -278,17 +290,17 @@ func (o *operation) handleAnswers(ctx workflow.Context) error {
 	return nil
 }
 
-// nobody tells whether no answer could ever count as an approval.
-func nobody(req activities.Requested) bool {
-	if !req.Approval.FourEyes || len(req.Approval.Approvers) == 0 {
-		return false
+// nobody tells why no answer could ever count as an approval; empty: one could.
+func nobody(req activities.Requested) string {
+	switch others := func(a string) bool { return !samePerson(a, req.Requester) }; {
+	case !req.Approval.FourEyes:
+		return ""
+	case strings.TrimSpace(req.Requester) == "":
+		return "it is not known who asked for the operation; start it again with --requester"
+	case len(req.Approval.Approvers) > 0 && !slices.ContainsFunc(req.Approval.Approvers, others):
+		return "of approvers there is only the requester, " + req.Requester
 	}
-	for _, a := range req.Approval.Approvers {
-		if !samePerson(a, req.Requester) {
-			return false
-		}
-	}
-	return true
+	return ""
 }
 
 func contains(names []string, name string) bool {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
 // wantType checks that err is an application error of a type.
@@ -231,11 +232,96 @@ func TestTimeouts(t *testing.T) {
 }
 
 func TestNobodyCouldApprove(t *testing.T) {
+	for name, set := range map[string]func(*activities.Requested){
+		"of approvers there is only the requester": func(r *activities.Requested) { r.Approval.Approvers = []string{"Carol"} },
+		"it is not known who asked":                func(r *activities.Requested) { r.Requester = " " },
+	} {
+		w := newWorld(t)
+		req := gatedRestore()
+		set(&req.Requested)
+		w.ExecuteWorkflow(Restore, req)
+		err := w.GetWorkflowError()
+		wantType(t, err, activities.Configuration)
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("error is %v", err)
+		}
+	}
+}
+
+// The attributes say what was decided from the moment on that it was, whatever
+// becomes of the operation.
+func TestDecisionIsIndexedAtOnce(t *testing.T) {
+	approve := func(w *world) { w.give(Approve, Answer{By: "alice", Plan: digestA}) }
+	for name, c := range map[string]struct {
+		meanwhile func(w *world)
+		want      string // approvals and the approver, at the end
+	}{
+		"planned again":            {approve, "waiting approved alice"},
+		"no plan is possible":      {func(w *world) { w.refuse("PlanRestore"); approve(w) }, "waiting approved alice"},
+		"cancelled":                {func(w *world) { approve(w); w.CancelWorkflow() }, "waiting approved alice"},
+		"rejected":                 {func(w *world) { w.give(Reject, Answer{By: "bob"}) }, "waiting rejected bob"},
+		"cancelled while it waits": {func(w *world) { w.CancelWorkflow() }, "waiting withdrawn "},
+		"nobody answers":           {func(w *world) {}, "waiting timed-out "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			in := w.indexed()
+			w.after(time.Minute, func() { c.meanwhile(w) })
+			w.ExecuteWorkflow(Restore, gatedRestore())
+			if got := strings.Join(append(in.approvals, in.last[temporalservice.KeyApprover]), " "); got != c.want {
+				t.Errorf("indexed: %s, want %s", got, c.want)
+			}
+		})
+	}
+	t.Run("paused", func(t *testing.T) {
+		w := newWorld(t)
+		in := w.indexed()
+		w.after(time.Minute, func() { w.SignalWorkflow(SignalPause, nil) })
+		w.after(2*time.Minute, func() { approve(w) })
+		w.after(3*time.Minute, func() {
+			if got := in.last[temporalservice.KeyApproval]; got != "approved" || w.count("PlanRestore") != 1 {
+				t.Errorf("approved while it is paused, it is listed as %q", got)
+			}
+			w.SignalWorkflow(SignalResume, nil)
+		})
+		w.ExecuteWorkflow(Restore, gatedRestore())
+		w.report()
+	})
+	t.Run("asked anew", func(t *testing.T) {
+		w := newWorld(t)
+		w.digests = []string{digestA, digestB}
+		in := w.indexed()
+		w.after(time.Minute, func() { approve(w) })
+		w.after(2*time.Minute, func() {
+			if got := in.last[temporalservice.KeyApproval]; got != "waiting" {
+				t.Errorf("while the second plan waits: %s", got)
+			}
+			w.give(Approve, Answer{By: "bob", Plan: digestB})
+		})
+		w.ExecuteWorkflow(Restore, gatedRestore())
+		w.report()
+		if got := strings.Join(append(in.approvals, in.last[temporalservice.KeyApprover]), " "); got != "waiting approved waiting approved bob" {
+			t.Errorf("indexed: %s", got)
+		}
+	})
+}
+
+// Reminders become rare, however short the time is that was set.
+func TestRemindersBecomeRare(t *testing.T) {
 	w := newWorld(t)
 	req := gatedRestore()
-	req.Approval.Approvers = []string{"Carol"}
+	req.Approval.OnTimeout, req.Approval.Timeout = "remind", config.Duration(time.Second)
+	var month, year int
+	w.after(30*24*time.Hour, func() { month = w.progress().Approval.Reminders })
+	w.after(365*24*time.Hour, func() {
+		year = w.progress().Approval.Reminders
+		w.give(Approve, Answer{By: "alice", Plan: digestA})
+	})
 	w.ExecuteWorkflow(Restore, req)
-	wantType(t, w.GetWorkflowError(), activities.Configuration)
+	w.report()
+	if month < 30 || month > 150 || year-month < 330 || year-month > 340 {
+		t.Errorf("%d reminders in a month, %d in a year", month, year)
+	}
 }
 
 // Two approvers at once: one answer counts, the other is told so.

@@ -82,6 +82,7 @@ func Continuous(ctx workflow.Context, req ContinuousRequest) (report ContinuousR
 	})
 	for begun := 0; ; begun++ {
 		if begun == runCheckpoints || begun > 0 && workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
+			o.takeSignals(ctx) // the next run would not hear of them
 			if err := o.gate(ctx); err != nil {
 				return c.left(err)
 			}
@@ -97,7 +98,6 @@ func Continuous(ctx workflow.Context, req ContinuousRequest) (report ContinuousR
 			return c.left(err)
 		case err != nil:
 			o.note("%s: a backup failed: %s", workflow.Now(ctx).UTC().Format(time.RFC3339), message(err))
-			o.Notes = o.Notes[max(0, len(o.Notes)-maxNotes):]
 		}
 		if err := c.wait(ctx, due); err != nil {
 			return c.left(err)
@@ -105,13 +105,9 @@ func Continuous(ctx workflow.Context, req ContinuousRequest) (report ContinuousR
 	}
 }
 
-const (
-	// runCheckpoints is how many backups are made before the workflow
-	// continues as new.
-	runCheckpoints = 50
-	// maxNotes is how many notes of a workflow that never ends are kept.
-	maxNotes = 10
-)
+// runCheckpoints is how many backups are made before the workflow continues
+// as new. Only tests change it.
+var runCheckpoints = 50
 
 // continuous is a run of a continuous backup.
 type continuous struct {

@@ -75,11 +75,20 @@ func (l *Left) write(b *strings.Builder) {
 func (o *operation) listen(ctx workflow.Context, cancel workflow.CancelFunc) {
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		events := o.signals(ctx, cancel)
+		// The last of them, so that it is received when no signal is left.
+		events.AddReceive(o.heard, func(c workflow.ReceiveChannel, _ bool) { c.Receive(ctx, nil) })
 		for {
 			events.Select(ctx)
 		}
 	})
 }
+
+// takeSignals returns when every signal that has arrived was taken in. What
+// arrives together (the worker was down) is seen by the operation before it is
+// seen by what listens: a timer that fired, say, before the answer that came in
+// time. So this comes before what is decided for good: that time is over, that
+// the run ends or is continued as new.
+func (o *operation) takeSignals(ctx workflow.Context) { o.heard.Send(ctx, nil) }
 
 // signals is what each signal does.
 func (o *operation) signals(ctx workflow.Context, cancel workflow.CancelFunc) workflow.Selector {
@@ -103,7 +112,7 @@ func (o *operation) signals(ctx workflow.Context, cancel workflow.CancelFunc) wo
 		})
 	}
 	control(SignalPause, "Stop new work and keep the position.", func(ctx workflow.Context, by Control) {
-		if o.Control == nil && o.State != Undoing {
+		if o.Control == nil && !o.State.final() {
 			o.Control = &by
 			o.changed.SendAsync(true)
 			o.settle(ctx)
@@ -117,7 +126,7 @@ func (o *operation) signals(ctx workflow.Context, cancel workflow.CancelFunc) wo
 		}
 	})
 	control(SignalCancel, "End the operation in order.", func(ctx workflow.Context, by Control) {
-		if !o.cancelled {
+		if !o.cancelled && !o.State.final() {
 			o.cancelled, o.Cancel = true, &by
 			cancel()
 		}
@@ -152,8 +161,8 @@ func decode(raw converter.RawValue, into any) error {
 func (o *operation) settle(ctx workflow.Context) {
 	state := Running
 	switch {
-	case o.State == Undoing:
-		state = Undoing
+	case o.State == Undoing, o.State == Finishing, o.State.final():
+		state = o.State
 	case o.Control != nil && (o.idle || o.Approval.waiting()):
 		state = Paused
 	case o.Control != nil:
@@ -164,14 +173,18 @@ func (o *operation) settle(ctx workflow.Context) {
 	o.enter(ctx, state)
 }
 
-// gate waits while the operation is paused. Nothing may be in work.
+// gate waits while the operation is paused, and lets no cancelled one pass.
+// Nothing may be in work.
 func (o *operation) gate(ctx workflow.Context) error {
 	if o.pauseWanted() {
 		o.idle = true
 		o.settle(ctx)
 		defer func() { o.idle = false }()
 	}
-	return workflow.Await(ctx, func() bool { return !o.pauseWanted() })
+	if err := workflow.Await(ctx, func() bool { return !o.pauseWanted() }); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
 // rest lets time pass in which nothing is in work.
@@ -200,7 +213,9 @@ func (o *operation) run(ctx, options workflow.Context, out any, activity any, ar
 		}
 		work, stop := workflow.WithCancel(options)
 		f := workflow.ExecuteActivity(work, activity, args...)
+		told := false // to stop, by a pause that may be over when it has stopped
 		if err := workflow.Await(ctx, func() bool { return f.IsReady() || o.pauseWanted() }); err == nil && !f.IsReady() {
+			told = true
 			stop()
 		}
 		err := f.Get(ctx, out)
@@ -208,30 +223,55 @@ func (o *operation) run(ctx, options workflow.Context, out any, activity any, ar
 		if out != nil {
 			partly(err, out)
 		}
-		if err == nil || !o.pauseWanted() || ctx.Err() != nil || !stoppedByUs(err) {
+		if ctx.Err() != nil || !stoppedByUs(told, err) {
 			return err
 		}
 	}
 }
 
-// undo runs a short activity that puts something back. Neither a pause nor a
-// cancel, be it the second one, stops it half way.
+// undo runs a short activity that puts back what a run that failed or was
+// cancelled has changed. Neither a pause nor a cancel, be it the second one,
+// stops it half way.
 func (o *operation) undo(ctx workflow.Context, summary string, out any, activity any, args ...any) error {
+	return o.throughout(ctx, Undoing, summary, out, activity, args...)
+}
+
+// finish runs a short activity that ends what was done for the time being, in
+// a run in which all went well. Neither a pause nor a cancel stops it half way;
+// they count afterwards.
+func (o *operation) finish(ctx workflow.Context, summary string, out any, activity any, args ...any) error {
+	return o.throughout(ctx, Finishing, summary, out, activity, args...)
+}
+
+// throughout runs a short activity to its end, in a state of its own.
+func (o *operation) throughout(ctx workflow.Context, state State, summary string, out any, activity any, args ...any) error {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	before := o.State
-	o.enter(ctx, Undoing)
+	o.enter(ctx, state)
 	err := workflow.ExecuteActivity(steps(ctx, summary), activity, args...).Get(ctx, out)
 	o.State = before
 	o.settle(ctx)
 	return err
 }
 
-// stoppedByUs tells whether an activity that was told to stop ended because it
-// was told to, or because its worker died while it was being told.
-func stoppedByUs(err error) bool {
-	var timeout *temporal.TimeoutError
-	var failure *temporal.ApplicationError
-	return canceled(err) || errors.As(err, &timeout) && !errors.As(err, &failure)
+// stoppedByUs tells whether an activity with this error was stopped, and has
+// neither ended by itself (no error) nor failed. told: it was told to stop, by
+// a pause or a cancel. From then on the service tries nothing again. So beside
+// an activity that says it was stopped, this is one whose worker died or was
+// shut down meanwhile, and one with an error that trying again may cure.
+func stoppedByUs(told bool, err error) bool {
+	if !told {
+		return false
+	}
+	for ; err != nil; err = errors.Unwrap(err) {
+		switch e := err.(type) { // the outermost says it; what is below is its cause
+		case *temporal.ApplicationError:
+			return !e.NonRetryable()
+		case *temporal.CanceledError, *temporal.TimeoutError:
+			return true
+		}
+	}
+	return false
 }
 
 func orSomebody(name string) string {

@@ -9,9 +9,13 @@ import (
 	"testing"
 	"time"
 
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
+	"github.com/kafka-backup/kafka-backup/internal/config"
 )
 
 // runs are the operations and the activities in which a pause or a cancel can
@@ -68,6 +72,147 @@ func TestPauseInEachPhase(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A resume that comes before what was in work has stopped is no failure: it is
+// done again.
+func TestResumeWhilePausing(t *testing.T) {
+	for _, run := range runs {
+		for _, step := range run.steps {
+			t.Run(run.name+" "+step, func(t *testing.T) {
+				w := newWorld(t)
+				w.hang(step, func() {
+					w.SignalWorkflow(SignalPause, Control{By: "dave"})
+					w.SignalWorkflow(SignalResume, Control{By: "dave"})
+				})
+				w.ExecuteWorkflow(run.workflow, run.request)
+				if err := w.GetWorkflowError(); err != nil {
+					t.Fatal(err)
+				}
+				if n := w.count(step); n != 2 {
+					t.Errorf("%s was begun %d times: %q", step, n, w.calls)
+				}
+				if w.called("ReleaseTargets failed=true") || w.called("PutOffsetsBack 0") {
+					t.Errorf("something was put back: %q", w.calls)
+				}
+				if p := w.progress(); p.State != Finished || p.Control != nil {
+					t.Errorf("at the end it is %s, %+v", p.State, p.Control)
+				}
+			})
+		}
+	}
+}
+
+// What is no failure of an activity that was told to stop, and what is one.
+func TestStoppedByUs(t *testing.T) {
+	retryable := temporal.NewApplicationError("the worker is shutting down; another one goes on", activities.Transient)
+	final := temporal.NewNonRetryableApplicationError("it does not work", activities.Refused, nil)
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"ended":                               {nil, false},
+		"stopped":                             {temporal.NewCanceledError(), true},
+		"its worker died":                     {temporal.NewHeartbeatTimeoutError(), true},
+		"its worker died, after another try":  {temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_HEARTBEAT, final), true},
+		"would be tried again":                {retryable, true},
+		"would not be tried again":            {final, false},
+		"a failure whose cause is the cancel": {temporal.NewNonRetryableApplicationError("could not put it back", activities.UndoFailed, temporal.NewCanceledError()), false},
+		"something else":                      {errors.New("something else"), false},
+	} {
+		if got := stoppedByUs(true, c.err); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+		if c.err != nil && stoppedByUs(true, fmt.Errorf("part 1: %w", c.err)) != c.want {
+			t.Errorf("%s, of a part: %v", name, !c.want)
+		}
+		if stoppedByUs(false, c.err) {
+			t.Errorf("%s: stopped, and was not told to", name)
+		}
+	}
+}
+
+// The configurations are put back in any case; a pause meanwhile holds what
+// comes after, and a cancel leaves it out.
+func TestPauseWhileFinishing(t *testing.T) {
+	w := newWorld(t)
+	in := w.indexed()
+	var during Progress
+	w.meanwhile("ReleaseTargets failed=false", func() { w.SignalWorkflow(SignalPause, Control{By: "dave"}) })
+	w.after(30*time.Hour, func() {
+		during = w.progress()
+		if w.called("PlanGroupOffsets") || !w.called("ReleaseTargets") {
+			t.Errorf("while it is paused: %q", w.calls)
+		}
+		w.SignalWorkflow(SignalResume, nil)
+	})
+	w.ExecuteWorkflow(Restore, restoreRequest())
+	w.report()
+	if during.State != Paused || during.Control == nil || during.Control.By != "dave" {
+		t.Errorf("after the pause: %s, %+v", during.State, during.Control)
+	}
+	if got, want := strings.Join(in.states, " "), "running finishing pausing paused running finished"; got != want {
+		t.Errorf("states: %s, want %s", got, want)
+	}
+}
+
+func TestCancelWhileFinishing(t *testing.T) {
+	w := newWorld(t)
+	w.meanwhile("ReleaseTargets failed=false", func() { w.SignalWorkflow(SignalCancel, Control{By: "dave"}) })
+	w.ExecuteWorkflow(Restore, restoreRequest())
+	if err := w.GetWorkflowError(); !canceled(err) {
+		t.Errorf("error is %v, want a cancellation", err)
+	}
+	if w.called("PlanGroupOffsets") || w.called("ReleaseTargets failed=true") {
+		t.Errorf("after the cancel: %q", w.calls)
+	}
+}
+
+// A pause that has nothing left to hold leaves no trace.
+func TestPauseWhileUndoing(t *testing.T) {
+	w := newWorld(t)
+	in := w.indexed()
+	w.refuse("ApplyOffsets 0")
+	w.meanwhile("PutOffsetsBack 0", func() { w.SignalWorkflow(SignalPause, nil) })
+	w.ExecuteWorkflow(Restore, restoreRequest())
+	if p := w.progress(); p.State != Failed || p.Control != nil {
+		t.Errorf("at the end it is %s, %+v", p.State, p.Control)
+	}
+	if last := in.states[len(in.states)-1]; last != string(Failed) || !slices.Contains(in.states, string(Undoing)) {
+		t.Errorf("states: %q", in.states)
+	}
+}
+
+// Nor does one that comes while the end is told.
+func TestPauseWhileTheEndIsTold(t *testing.T) {
+	w := newWorld(t)
+	in := w.indexed()
+	w.RegisterWorkflow(Notify)
+	w.SetOnChildWorkflowStartedListener(func(*workflow.Info, workflow.Context, converter.EncodedValues) {
+		w.SignalWorkflow(SignalPause, Control{By: "dave"})
+		w.SignalWorkflow(SignalCancel, Control{By: "dave"})
+	})
+	req := restoreRequest()
+	req.Notifications = config.Notifications{Slack: config.Slack{URL: config.NewSecret("${SLACK}"), On: []string{config.OnSuccess}}}
+	w.ExecuteWorkflow(Restore, req)
+	w.report()
+	if p := w.progress(); p.State != Finished || p.Control != nil || p.Cancel != nil {
+		t.Errorf("at the end it is %s, paused by %+v, cancelled by %+v", p.State, p.Control, p.Cancel)
+	}
+	if last := in.states[len(in.states)-1]; last != string(Finished) {
+		t.Errorf("states: %q", in.states)
+	}
+}
+
+// What is noted does not grow without bounds.
+func TestNotesAreBounded(t *testing.T) {
+	var o operation
+	for n := range 3 * maxNotes {
+		o.note("note %d", n)
+	}
+	if len(o.Notes) != maxNotes || o.Notes[maxNotes-1] != fmt.Sprintf("note %d", 3*maxNotes-1) {
+		t.Errorf("%d notes, the last is %q", len(o.Notes), o.Notes[len(o.Notes)-1])
 	}
 }
 

@@ -20,6 +20,10 @@ import (
 //
 // Promise. When it completes, every channel has taken the event, at least
 // once. Otherwise it fails and its history says which have not, and why.
+//
+// On a crash of a worker another one tries again, also a channel of which it was
+// not known whether it had taken the event. On cancel it tries no further; what
+// was told stays told. It cannot be paused.
 func Notify(ctx workflow.Context, req activities.NotifyRequest) error {
 	var a *activities.Notify
 	var sent []workflow.Future

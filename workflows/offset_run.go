@@ -108,7 +108,6 @@ func (r *offsetRun) awaitInactive(ctx workflow.Context, until time.Time) error {
 		}
 		if r.Notes[len(r.Notes)-1] != active {
 			r.note("%s", active)
-			r.Notes = r.Notes[max(0, len(r.Notes)-20):]
 			r.show(ctx)
 		}
 	}
@@ -279,7 +278,7 @@ const undoRounds = 30
 // leaves alone what was not set, and what somebody else has committed since.
 // Nothing stops it half way. The error is why, and what became of it.
 func (r *offsetRun) putBack(ctx workflow.Context, snapshot string, why error) error {
-	cancelled := ctx.Err() != nil && stoppedByUs(why)
+	cancelled := stoppedByUs(ctx.Err() != nil, why)
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	r.operation.enter(ctx, Undoing)
 	did, failed := r.undoParts(ctx)

@@ -18,6 +18,16 @@ func wantsText(t *testing.T, text string, parts ...string) {
 	}
 }
 
+// openFor is that some offsets cannot be set just now, for so many rounds.
+func openFor(rounds int) func(round int) activities.OffsetsApplied {
+	return func(round int) activities.OffsetsApplied {
+		if round < rounds {
+			return activities.OffsetsApplied{Changed: 1, Open: 2, First: "group g"}
+		}
+		return activities.OffsetsApplied{Changed: 3}
+	}
+}
+
 // What is open is tried again in rounds, with growing pauses; a partition is
 // tried as often as was asked for, and no more.
 func TestOpenPartitionsAreTriedInRounds(t *testing.T) {

@@ -11,6 +11,10 @@ import (
 // Promise. When it completes, the snapshot is whole and has an id of its own,
 // also when several are taken in the same second. Until then there is none.
 //
+// On a crash of a worker another one takes it anew. A pause stops it, and it is
+// taken anew after the resume; it is of that time then. On cancel there is none;
+// what was written of it is in nobody's way.
+//
 // Signals: pause, resume, cancel. Query: progress.
 func OffsetSnapshot(ctx workflow.Context, req activities.SnapshotRequest) (report activities.SnapshotReport, err error) {
 	ctx, o, err := begin(ctx, "offset-snapshot", "snapshot")
@@ -33,6 +37,10 @@ func OffsetSnapshot(ctx workflow.Context, req activities.SnapshotRequest) (repor
 //
 // Promise. When it completes, the snapshot is gone. Where approval is required it
 // waits after it has looked at the snapshot, before anything is deleted.
+//
+// Its document goes first, and with it the snapshot. On a crash of a worker
+// another one goes on. On pause and on cancel it stops where it is. Parts that
+// any of these leaves behind belong to no snapshot and are in nobody's way.
 //
 // Signals: pause, resume, cancel, approve, reject. Updates: approve, reject.
 // Query: progress.

@@ -26,11 +26,15 @@ const (
 	Waiting   State = "waiting" // for approval
 	Pausing   State = "pausing" // pause was asked for; work under way is stopping
 	Paused    State = "paused"
-	Undoing   State = "undoing" // compensation is running; nothing stops it half way
+	Finishing State = "finishing" // what was done for the time being is ended; nothing stops that half way
+	Undoing   State = "undoing"   // compensation is running; nothing stops it half way
 	Finished  State = "finished"
 	Failed    State = "failed"
 	Cancelled State = "cancelled"
 )
+
+// final tells whether an operation in this state has ended.
+func (s State) final() bool { return s == Finished || s == Failed || s == Cancelled }
 
 // Progress is an operation seen from outside.
 type Progress struct {
@@ -38,7 +42,7 @@ type Progress struct {
 	Phase     string    `json:"phase"`
 	Phases    []string  `json:"phases"`
 	State     State     `json:"state"`
-	Control   *Control  `json:"control,omitempty"`  // who paused it and why; nil when it is not paused
+	Control   *Control  `json:"control,omitempty"`  // who paused it and why; nil when it is not to pause
 	Cancel    *Control  `json:"cancel,omitempty"`   // who cancelled it by signal, and why
 	Approval  *Question `json:"approval,omitempty"` // the last plan that was put to approvers; nil: none was
 	StartedAt time.Time `json:"started_at"`
@@ -72,6 +76,7 @@ type operation struct {
 	requested activities.Requested
 	backupID  string              // that it makes or uses; empty: none in particular
 	changed   workflow.Channel    // a pause or resume arrived
+	heard     workflow.Channel    // see takeSignals
 	idle      bool                // nothing is in work, and nothing begins before a resume
 	cancelled bool                // by signal
 	indexed   State               // what the search attribute of the state says
@@ -89,7 +94,7 @@ type operation struct {
 //	}
 //	defer func() { err = o.ended(ctx, err) }()
 func begin(ctx workflow.Context, kind string, phases ...string) (workflow.Context, *operation, error) {
-	o := &operation{changed: workflow.NewBufferedChannel(ctx, 16)}
+	o := &operation{changed: workflow.NewBufferedChannel(ctx, 16), heard: workflow.NewNamedChannel(ctx, "signals taken in")}
 	o.Kind, o.Phases, o.State = kind, phases, Running
 	o.StartedAt = workflow.GetInfo(ctx).WorkflowStartTime
 	if err := workflow.SetQueryHandlerWithOptions(ctx, QueryProgress, func() (Progress, error) { return o.Progress, nil },
@@ -138,6 +143,7 @@ func (o *operation) enter(ctx workflow.Context, s State) {
 // ended turns what a workflow ends with into what it returns. A cancelled one
 // returns a CanceledError whose details are a [Left].
 func (o *operation) ended(ctx workflow.Context, err error) error {
+	o.takeSignals(ctx)
 	if err != nil && len(o.Left.NotDone) == 0 {
 		o.notDone("it ended in phase %s, before its end", o.Phase)
 	}
@@ -145,7 +151,7 @@ func (o *operation) ended(ctx workflow.Context, err error) error {
 	switch {
 	case err == nil:
 		state = Finished
-	case ctx.Err() != nil && stoppedByUs(err):
+	case stoppedByUs(ctx.Err() != nil, err):
 		state = Cancelled
 		o.Left.Phase, o.Left.Done, o.Left.Total, o.Left.By = o.Phase, o.Done, o.Total, o.Cancel
 		err = temporal.NewCanceledError(o.Left)
@@ -161,8 +167,12 @@ func (o *operation) ended(ctx workflow.Context, err error) error {
 	return err
 }
 
+// maxNotes is how many notes are kept, the newest.
+const maxNotes = 20
+
 func (o *operation) note(format string, args ...any) {
 	o.Notes = append(o.Notes, fmt.Sprintf(format, args...))
+	o.Notes = o.Notes[max(0, len(o.Notes)-maxNotes):]
 }
 
 // show writes the current details that the Web UI displays.
@@ -174,7 +184,7 @@ func (o *operation) show(ctx workflow.Context) {
 func (o *Progress) details() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s**, phase **%s** (%s)\n\n", o.Kind, o.Phase, o.State)
-	if c := o.Control; c != nil && (c.By != "" || c.Reason != "") {
+	if c := o.Control; c != nil && (o.State == Pausing || o.State == Paused) && (c.By != "" || c.Reason != "") {
 		fmt.Fprintf(&b, "Paused by %s: %s\n\n", orSomebody(c.By), c.Reason)
 	}
 	if o.RecoveryPoint != nil {

@@ -66,12 +66,12 @@ func (o *operation) drainParts(ctx workflow.Context, todo []int, window int, pol
 					o.PartsDone++
 					o.DoneParts = o.DoneParts.Add(did)
 					o.stopped[part] = activities.Amount{}
-				case stopping() && err == nil && ctx.Err() == nil && stoppedByUs(ferr):
+				case err == nil && ctx.Err() == nil && stoppedByUs(stopping(), ferr):
 					left = append(left, part)
 					o.stoppedAt(part, ferr)
 				default:
 					o.stoppedAt(part, ferr)
-					if err == nil || canceled(err) {
+					if err == nil || stoppedByUs(ctx.Err() != nil, err) {
 						err = fmt.Errorf("part %d: %w", part+1, ferr)
 					}
 					stop()

@@ -1,27 +1,26 @@
 package workflows
 
 import (
-	"context"
 	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
-	"google.golang.org/protobuf/encoding/protojson"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
-	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
+	"github.com/kafka-backup/kafka-backup/internal/notify"
 )
 
 var record = flag.String("record", "", "record the histories in testdata/histories whose names match this regular expression anew, on an embedded server (make server)")
@@ -33,12 +32,17 @@ const histories = "testdata/histories"
 var recorded = []any{Backup, Continuous, Restore, Prune, Validate, Scheduled, Notify,
 	OffsetReset, OffsetRollback, BulkOffsetReset, OffsetSnapshot, DeleteOffsetSnapshot}
 
-func replayer() worker.WorkflowReplayer {
+// replay replays a history under the id that it was recorded with: what an
+// operation starts is named by it.
+func replay(h *historypb.History) error {
 	r := worker.NewWorkflowReplayer()
 	for _, w := range recorded {
 		r.RegisterWorkflow(w)
 	}
-	return r
+	begun := h.Events[0].GetWorkflowExecutionStartedEventAttributes()
+	return r.ReplayWorkflowHistoryWithOptions(nolog{}, h, worker.ReplayWorkflowHistoryOptions{
+		OriginalExecution: workflow.Execution{ID: begun.GetWorkflowId(), RunID: begun.GetOriginalExecutionRunId()},
+	})
 }
 
 // Workflows that are running somewhere must go on with the code as it is now.
@@ -55,7 +59,8 @@ func TestHistoriesReplay(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 			h := readHistory(t, file)
 			replayed[h.Events[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowType().GetName()] = true
-			if err := replayer().ReplayWorkflowHistory(nolog{}, h); err != nil {
+			defer continued(file)()
+			if err := replay(h); err != nil {
 				t.Errorf("%v\nWorkflows that run now would be stuck: see \"Change a workflow\" in docs/CONTRIBUTING.md", err)
 			}
 		})
@@ -67,11 +72,38 @@ func TestHistoriesReplay(t *testing.T) {
 	}
 }
 
+// What a worker offers and what histories are kept of is the same.
+func TestHistoriesAreKeptOfAllWorkflows(t *testing.T) {
+	files, err := filepath.Glob("../internal/worker/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	offered := regexp.MustCompile(`RegisterWorkflow\w*\((?:workflows\.(\w+))?`)
+	var have, want []string
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range offered.FindAllStringSubmatch(string(source), -1) {
+			want = append(want, m[1])
+		}
+	}
+	for _, w := range recorded {
+		have = append(have, functionName(w))
+	}
+	slices.Sort(have)
+	slices.Sort(want)
+	if !slices.Equal(have, want) {
+		t.Errorf("histories are kept of %q, a worker offers %q", have, want)
+	}
+}
+
 // A replay notices code that does other things than the history says.
 func TestReplayNoticesAnotherWorkflow(t *testing.T) {
 	h := readHistory(t, histories+"/restore.json")
 	h.Events[0].GetWorkflowExecutionStartedEventAttributes().WorkflowType.Name = "Backup"
-	if err := replayer().ReplayWorkflowHistory(nolog{}, h); err == nil {
+	if err := replay(h); err == nil {
 		t.Error("a restore's history was replayed by Backup")
 	}
 }
@@ -127,6 +159,18 @@ var scenarios = []scenario{
 		r.update(Approve, Answer{By: "alice", Plan: digestA})
 	}},
 	{name: "restore-timed-out", workflow: Restore, request: gated("fail")},
+	{name: "restore-approved-without-a-worker", workflow: Restore, request: gatedFor(4*time.Second, "fail"), do: func(r *recording) {
+		r.await(Waiting)
+		r.whileAway(func() { r.signal(Approve, Answer{By: "alice", Plan: digestA}) })
+	}},
+	{name: "restore-rejected-without-a-worker", workflow: Restore, request: gatedFor(4*time.Second, "proceed"), do: func(r *recording) {
+		r.await(Waiting)
+		r.whileAway(func() { r.signal(Reject, Answer{By: "bob", Reason: "wrong cluster"}) })
+	}},
+	{name: "restore-cancelled-without-a-worker", workflow: Restore, request: gatedFor(4*time.Second, "fail"), do: func(r *recording) {
+		r.await(Waiting)
+		r.whileAway(func() { r.signal(SignalCancel, Control{By: "dave"}) })
+	}},
 	{name: "restore-paused", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
 		r.hang("RestorePart 1", func() { r.signal(SignalPause, Control{By: "dave", Reason: "peak hours"}) })
 	}, do: func(r *recording) {
@@ -138,6 +182,30 @@ var scenarios = []scenario{
 	}, do: func(r *recording) {
 		r.await(Paused)
 		r.signal(SignalResume, nil)
+	}},
+	{name: "restore-paused-while-draining", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
+		r.drain("RestorePart 1", func() { r.signal(SignalPause, nil) })
+	}, do: func(r *recording) {
+		r.await(Paused)
+		r.signal(SignalResume, nil)
+	}},
+	{name: "restore-paused-while-draining-in-a-step", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
+		r.drain("ApplyOffsets 0", func() { r.signal(SignalPause, nil) })
+	}, do: func(r *recording) {
+		r.await(Paused)
+		r.signal(SignalResume, nil)
+	}},
+	{name: "restore-resumed-while-pausing", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
+		r.hang("ApplyOffsets 0", func() { r.signal(SignalPause, nil); r.signal(SignalResume, nil) })
+	}},
+	{name: "restore-paused-while-finishing", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
+		r.meanwhile("ReleaseTargets failed=false", func() { r.signal(SignalPause, nil) })
+	}, do: func(r *recording) {
+		r.await(Paused)
+		r.signal(SignalResume, nil)
+	}},
+	{name: "restore-cancelled-while-draining", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
+		r.drain("RestorePart 1", func() { r.signal(SignalCancel, Control{By: "dave"}) })
 	}},
 	{name: "restore-cancelled", workflow: Restore, request: restoreRequest(), set: func(r *recording) {
 		r.hang("RestorePart 1", func() { r.signal(SignalCancel, Control{By: "dave", Reason: "wrong cluster"}) })
@@ -156,6 +224,20 @@ var scenarios = []scenario{
 		r.until("a backup", func(p Progress) bool { return p.RecoveryPoint != nil })
 		r.signal(SignalCancel, Control{By: "dave"})
 	}},
+	{name: continuedAsNew + "-paused", workflow: Continuous, request: continuousBackup(), do: func(r *recording) {
+		r.backups(2)
+		r.whileAway(func() { r.signal(SignalPause, Control{By: "dave"}) })
+		r.await(Paused)
+		r.cancel()
+	}},
+	{name: continuedAsNew + "-cancelled", workflow: Continuous, request: continuousBackup(), do: func(r *recording) {
+		r.backups(2)
+		r.whileAway(func() { r.signal(SignalCancel, Control{By: "dave"}) })
+	}},
+	{name: continuedAsNew + "-cancelled-by-request", workflow: Continuous, request: continuousBackup(), do: func(r *recording) {
+		r.backups(2)
+		r.whileAway(func() { r.cancel() })
+	}},
 	{name: "offset-reset", workflow: OffsetReset, request: activities.OffsetRequest{}},
 	{name: "offset-reset-approved", workflow: OffsetReset, request: gatedReset(), do: func(r *recording) {
 		r.await(Waiting)
@@ -170,6 +252,11 @@ var scenarios = []scenario{
 	}, do: func(r *recording) {
 		r.await(Paused)
 		r.signal(SignalResume, nil)
+	}},
+	{name: "offset-reset-in-rounds", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) { r.applied = openFor(2) }},
+	{name: "offset-reset-cancelled-between-rounds", workflow: OffsetReset, request: activities.OffsetRequest{}, set: func(r *recording) { r.applied = openFor(1) }, do: func(r *recording) {
+		r.until("a pause between rounds", func(Progress) bool { return r.count("ApplyOffsets") == 2 && r.timers() >= 2 })
+		r.cancel()
 	}},
 	{name: "offset-rollback", workflow: OffsetRollback, request: activities.OffsetRequest{}},
 	{name: "offset-reset-bulk", workflow: BulkOffsetReset, request: activities.OffsetRequest{}},
@@ -203,11 +290,53 @@ var scenarios = []scenario{
 	}},
 	{name: "scheduled", workflow: Scheduled, request: scheduledBackup()},
 	{name: "notify", workflow: Notify, request: activities.NotifyRequest{}},
+	{name: "notify-channels", workflow: Notify, request: activities.NotifyRequest{Notifications: told(), Event: notify.Event{Event: config.OnFailure, Kind: "restore"}}, set: func(r *recording) {
+		r.refuse("Deliver webhook")
+	}},
+	{name: "restore-waiting-and-failure-told", workflow: Restore, request: toldRestore(), set: func(r *recording) { r.refuse("MapOffsets") }, do: func(r *recording) {
+		r.await(Waiting)
+		r.update(Approve, Answer{By: "alice", Plan: digestA})
+	}},
+	{name: "backup-success-told", workflow: Backup, request: toldBackup()},
 }
 
-func gated(onTimeout string) activities.RestoreRequest {
+// told tells everything to two channels.
+func told() config.Notifications {
+	all := []string{config.OnFailure, config.OnSuccess, config.OnWaiting}
+	return config.Notifications{Slack: config.Slack{URL: config.NewSecret("${SLACK}"), On: all}, Webhook: config.Webhook{URL: config.NewSecret("${HOOK}"), On: all}}
+}
+
+func toldRestore() activities.RestoreRequest {
 	r := gatedRestore()
-	r.Approval.Timeout, r.Approval.OnTimeout = config.Duration(time.Second), onTimeout
+	r.Notifications = told()
+	return r
+}
+
+func toldBackup() activities.BackupRequest {
+	r := backupRequest()
+	r.Notifications = told()
+	return r
+}
+
+// continuedAsNew begins the names of histories of a run that is about to be
+// continued as new.
+const continuedAsNew = "continuous-at-its-end"
+
+// continued has continuous backups continued as new after the second backup,
+// where a history wants it so.
+func continued(name string) (undo func()) {
+	always := runCheckpoints
+	if strings.Contains(name, continuedAsNew) {
+		runCheckpoints = 2
+	}
+	return func() { runCheckpoints = always }
+}
+
+func gated(onTimeout string) activities.RestoreRequest { return gatedFor(time.Second, onTimeout) }
+
+func gatedFor(timeout time.Duration, onTimeout string) activities.RestoreRequest {
+	r := gatedRestore()
+	r.Approval.Timeout, r.Approval.OnTimeout = config.Duration(timeout), onTimeout
 	return r
 }
 
@@ -236,161 +365,6 @@ func scheduledBackup() ScheduledRequest {
 	b := backupRequest()
 	b.BackupID = "nightly-{{date}}"
 	return ScheduledRequest{Schedule: "nightly", Place: "folder", PlaceID: "folder-1", Backup: &b}
-}
-
-// recording is one operation that runs on a real server.
-type recording struct {
-	*fakes
-	t   *testing.T
-	ctx context.Context
-	c   client.Client
-	id  string
-}
-
-func recordHistories(t *testing.T) {
-	binary, err := filepath.Abs("../bin/" + temporalservice.ServerBinary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-	defer cancel()
-	server, err := temporalservice.StartServer(ctx, temporalservice.ServerOptions{Binary: binary, StateDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Stop(context.Background())
-	c, err := client.Dial(client.Options{HostPort: server.Address, Logger: nolog{}, Identity: "recorder"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := os.MkdirAll(histories, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	which, err := regexp.Compile(*record)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range scenarios {
-		if !which.MatchString(s.name) {
-			continue
-		}
-		r := &recording{fakes: newFakes(t), t: t, ctx: ctx, c: c, id: s.name}
-		if s.set != nil {
-			s.set(r)
-		}
-		r.run(s)
-		r.save()
-	}
-}
-
-// run runs a scenario with a worker of its own, and checks that it is what it
-// should be: replayed at once.
-func (r *recording) run(s scenario) {
-	o := worker.Options{MaxHeartbeatThrottleInterval: 100 * time.Millisecond}
-	for _, queue := range []string{s.name, activities.TransferQueue(s.name), activities.FollowQueue(s.name)} {
-		w := worker.New(r.c, queue, o)
-		for _, fn := range recorded {
-			w.RegisterWorkflow(fn)
-		}
-		r.register(w)
-		if err := w.Start(); err != nil {
-			r.t.Fatal(err)
-		}
-		defer w.Stop()
-	}
-	attributes := temporalservice.Registration{}.Start(temporalservice.Attributes{Kind: "recorded", Requester: "carol"})
-	run, err := r.c.ExecuteWorkflow(r.ctx, client.StartWorkflowOptions{ID: s.name, TaskQueue: s.name, TypedSearchAttributes: attributes}, s.workflow, s.request)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if s.do != nil {
-		s.do(r)
-	}
-	err = run.Get(r.ctx, nil)
-	if r.ctx.Err() != nil {
-		r.t.Fatalf("%s does not end: %v", s.name, err)
-	}
-	r.t.Logf("%s: %v", s.name, err)
-}
-
-func (r *recording) save() {
-	h := &historypb.History{}
-	events := r.c.GetWorkflowHistory(r.ctx, r.id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for events.HasNext() {
-		e, err := events.Next()
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		strip(e)
-		h.Events = append(h.Events, e)
-	}
-	data, err := protojson.MarshalOptions{Multiline: true, Indent: " "}.Marshal(h)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(histories, r.id+".json"), append(data, '\n'), 0o644)
-	}
-	if err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// strip removes what names the machine that recorded.
-func strip(e *historypb.HistoryEvent) {
-	if q := e.GetWorkflowTaskScheduledEventAttributes().GetTaskQueue(); q.GetNormalName() != "" {
-		q.Name = q.NormalName // a worker's own queue has its host's name
-	}
-	m := e.ProtoReflect()
-	attributes := m.Descriptor().Oneofs().ByName("attributes")
-	field := m.WhichOneof(attributes)
-	if field == nil {
-		return
-	}
-	inner := m.Mutable(field).Message()
-	if f := inner.Descriptor().Fields().ByName("identity"); f != nil {
-		inner.Clear(f)
-	}
-	if f := inner.Descriptor().Fields().ByName("binary_checksum"); f != nil {
-		inner.Clear(f)
-	}
-}
-
-func (r *recording) must(err error) {
-	if err != nil {
-		r.t.Errorf("%s: %v", r.id, err)
-	}
-}
-
-func (r *recording) signal(name string, payload any) {
-	r.must(r.c.SignalWorkflow(r.ctx, r.id, "", name, payload))
-}
-func (r *recording) cancel() { r.must(r.c.CancelWorkflow(r.ctx, r.id, "")) }
-
-// update sends an answer, which may be refused.
-func (r *recording) update(name string, a Answer) {
-	h, err := r.c.UpdateWorkflow(r.ctx, client.UpdateWorkflowOptions{WorkflowID: r.id, UpdateName: name, Args: []any{a}, WaitForStage: client.WorkflowUpdateStageCompleted})
-	if err == nil {
-		err = h.Get(r.ctx, nil)
-	}
-	r.t.Logf("%s: %s by %s: %v", r.id, name, a.By, err)
-}
-
-func (r *recording) await(s State) {
-	r.until(string(s), func(p Progress) bool { return p.State == s })
-}
-
-func (r *recording) until(what string, ready func(Progress) bool) {
-	for {
-		v, err := r.c.QueryWorkflow(r.ctx, r.id, "", QueryProgress)
-		var p Progress
-		if err == nil && v.Get(&p) == nil && ready(p) {
-			return
-		}
-		select {
-		case <-r.ctx.Done():
-			r.t.Fatalf("%s: not %s: %+v, %v", r.id, what, p, err)
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
 }
 
 // functionName is the workflow type of a workflow function.

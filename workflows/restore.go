@@ -109,9 +109,14 @@ func (o *operation) restoreRecords(ctx workflow.Context, req activities.RestoreR
 	defer func() {
 		// However it ends, and also when it was cancelled: nothing stays held off.
 		var released activities.ReleasedTargets
-		rerr := o.undo(ctx, "put the topic configurations back", &released, a.ReleaseTargets, req, plan, err != nil)
-		if err == nil {
+		putBack := o.finish
+		if err != nil {
+			putBack = o.undo
+		}
+		rerr := putBack(ctx, "put the topic configurations back", &released, a.ReleaseTargets, req, plan, err != nil)
+		if err == nil && rerr != nil {
 			err = rerr
+			o.did("all %s records are restored and stay", render.Count(data.Total.Records))
 		}
 		data.Warnings = append(data.Warnings, released.Warnings...)
 		if err == nil {

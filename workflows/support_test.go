@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
@@ -21,6 +22,7 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/offsets"
 	"github.com/kafka-backup/kafka-backup/internal/prune"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
 // fakes are activities that say that they were called, and do more where a
@@ -257,6 +259,37 @@ func (w *world) progress() Progress {
 		w.t.Fatalf("query: %v", err)
 	}
 	return p
+}
+
+// indexed is what a workflow has set its search attributes to.
+type indexed struct {
+	states    []string
+	approvals []string
+	last      map[temporal.SearchAttributeKeyKeyword]string
+}
+
+// indexed gives the workflow search attributes and writes down what becomes of them.
+func (w *world) indexed() *indexed {
+	w.t.Helper()
+	if err := w.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes(temporalservice.KeyKind.ValueSet("restore"))); err != nil {
+		w.t.Fatal(err)
+	}
+	in := &indexed{last: map[temporal.SearchAttributeKeyKeyword]string{}}
+	w.OnUpsertTypedSearchAttributes(mock.Anything).Run(func(args mock.Arguments) {
+		a := args.Get(0).(temporal.SearchAttributes)
+		if s, ok := a.GetKeyword(temporalservice.KeyState); ok {
+			in.states = append(in.states, s)
+		}
+		if s, ok := a.GetKeyword(temporalservice.KeyApproval); ok {
+			in.approvals = append(in.approvals, s)
+		}
+		for _, k := range []temporal.SearchAttributeKeyKeyword{temporalservice.KeyState, temporalservice.KeyApproval, temporalservice.KeyApprover} {
+			if s, ok := a.GetKeyword(k); ok {
+				in.last[k] = s
+			}
+		}
+	})
+	return in
 }
 
 // after does something when the workflow has run for a time.

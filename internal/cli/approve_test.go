@@ -105,13 +105,16 @@ func TestExitWhileWaiting(t *testing.T) {
 		t.Errorf("detached after the approval: code %d, %q", r.code, r.err)
 	}
 
-	ctx, interrupt := context.WithCancel(context.Background())
-	f = newFakeService()
-	f.progress = waitingProgress()
-	p := newProgram(Streams{Out: &strings.Builder{}, Err: &writes{on: "Waiting for approval", do: interrupt}})
-	f.install(p)
-	if code := p.run(ctx, []string{"restore", "--config", write(t, gated)}); code != ExitWaiting {
-		t.Errorf("interrupted while it waits: code %d", code)
+	for _, state := range []workflows.State{workflows.Waiting, workflows.Paused} {
+		ctx, interrupt := context.WithCancel(context.Background())
+		f = newFakeService()
+		f.progress = waitingProgress()
+		f.progress.State = state
+		p := newProgram(Streams{Out: &strings.Builder{}, Err: &writes{on: "Waiting for approval", do: interrupt}})
+		f.install(p)
+		if code := p.run(ctx, []string{"restore", "--config", write(t, gated)}); code != ExitWaiting {
+			t.Errorf("interrupted while it waits and is %s: code %d", state, code)
+		}
 	}
 }
 

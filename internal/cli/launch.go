@@ -191,7 +191,7 @@ func (p *program) finish(ctx context.Context, f *follower, run client.WorkflowRu
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		f.display.note("Detached; the operation goes on. %s", howToFollow(f.id))
 		f.display.close()
-		if f.progress.State == workflows.Waiting {
+		if q := f.progress.Approval; q != nil && q.Decision == nil { // be it paused or not
 			return told(ExitWaiting)
 		}
 		return told(ExitInterrupted)

@@ -104,8 +104,10 @@ func (v *view) remarks() []string {
 	}
 	switch v.State {
 	case "", workflows.Running, workflows.Finished:
-	case workflows.Undoing: // also at the good end of a restore, for the configuration of its topics
-		lines = append(lines, "putting back what was changed for the time being; neither a pause nor a cancel stops that")
+	case workflows.Finishing:
+		lines = append(lines, "ending what was changed for the time being; a pause or a cancel counts after that")
+	case workflows.Undoing:
+		lines = append(lines, "putting back what was changed; neither a pause nor a cancel stops that")
 	case workflows.Waiting:
 		text := "waiting for approval"
 		if q := v.Approval; q != nil {

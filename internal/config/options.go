@@ -81,7 +81,7 @@ type Approval struct {
 	FourEyes bool `json:"four_eyes,omitempty" doc:"Who asked for the operation may not approve it."`
 	// Timeout counts from the question; a question asked again starts anew.
 	Timeout   Duration `json:"timeout,omitempty" default:"24h" min:"1s" max:"8760h" doc:"How long an answer is waited for."`
-	OnTimeout string   `json:"on_timeout,omitempty" default:"fail" oneof:"fail|proceed|remind" doc:"What happens when nobody answered in time. fail: the operation ends and has changed nothing. proceed: it is carried out. remind: it is said again, and waited for again."`
+	OnTimeout string   `json:"on_timeout,omitempty" default:"fail" oneof:"fail|proceed|remind" doc:"What happens when nobody answered in time. fail: the operation ends and has changed nothing. proceed: it is carried out. remind: it is said again, in the course of time ever more rarely, and waited for again."`
 }
 
 // GroupFilter selects consumer groups by name, with the wildcards * and ?.

@@ -57,7 +57,7 @@ type Attributes struct {
 	Phase      string    // the phase it is in
 	State      string    // what it is doing: running, waiting, paused ...
 	Requester  string    // who asked for the operation
-	Approval   string    // state of the approval gate
+	Approval   string    // state of the approval gate; "waiting" clears approver, reason and time of the decision before
 	Approver   string    // who approved or rejected it
 	Plan       string    // beginning of the digest of the plan that the approval is about
 	Reason     string    // why it was approved or rejected
@@ -87,6 +87,9 @@ func (a Attributes) Updates() []temporal.SearchAttributeUpdate {
 		if v.value != "" {
 			u = append(u, v.key.ValueSet(cutKeyword(v.value)))
 		}
+	}
+	if a.Approval == "waiting" {
+		u = append(u, KeyApprover.ValueUnset(), KeyReason.ValueUnset(), KeyDecidedAt.ValueUnset())
 	}
 	if a.Plan != "" {
 		u = append(u, KeyPlan.ValueSet(cutKeyword(a.Plan)))

@@ -175,3 +175,17 @@ func TestRegistrationWarning(t *testing.T) {
 		}
 	}
 }
+
+// One that waits again was decided on by nobody yet.
+func TestWaitingClearsTheDecisionBefore(t *testing.T) {
+	before := Attributes{Approval: "approved", Approver: "alice", Reason: "looks right", DecidedAt: time.Unix(1, 0)}
+	sa := temporal.NewSearchAttributes(append(before.Updates(), Attributes{Approval: "waiting"}.Updates()...)...)
+	for _, k := range []temporal.SearchAttributeKey{KeyApprover, KeyReason, KeyDecidedAt} {
+		if sa.ContainsKey(k) {
+			t.Errorf("%s is still set", k.GetName())
+		}
+	}
+	if got, _ := sa.GetKeyword(KeyApproval); got != "waiting" {
+		t.Errorf("approval is %q", got)
+	}
+}

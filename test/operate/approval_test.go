@@ -181,15 +181,41 @@ func TestApproveAndCancelAtOnce(t *testing.T) {
 	}
 }
 
+// An approval that comes when time has decided changes nothing, and whoever
+// gives it as an update is told so.
 func TestApproveAfterTimeout(t *testing.T) {
-	o := newOperator(t, 3*time.Minute)
+	o := newOperator(t, 4*time.Minute)
 	o.worker()
-	r := o.restore("late-", nil, fourEyes(rig.Document{"timeout": "1s"}), "src-orders")
-	out := o.run("carol", "three-phase-restore", "--config", r.file)
-	o.wantCode(out, 1, "nobody answered within 1s", "nothing was changed")
+	r := o.restore("late-", nil, fourEyes(rig.Document{"timeout": "2s"}), "src-orders")
+	o.start("carol", r, 8)
+	p := o.awaitState(r.id, workflows.Waiting)
+	o.wantCode(o.run("carol", "watch", r.id), 1, "nobody answered within 2s", "nothing was changed")
+	late := workflows.Answer{By: "alice", Plan: plan(p)}
+	if err := o.update(r.id, workflows.Approve, late); err == nil {
+		t.Error("an approval of what has failed counts")
+	}
+	o.wantCode(o.run("alice", "approve", r.id, "--plan", plan(p)), 1, "has ended")
+	if err := o.temporal.SignalWorkflow(o.ctx, r.id, "", workflows.Approve, late); err == nil {
+		t.Error("an approval of what has failed is taken")
+	}
 	if got := o.exist(r); len(got) > 0 {
 		t.Errorf("created: %v", got)
 	}
+
+	r = o.restore("proceed-", slow, rig.Document{"required": true, "timeout": "2s", "on_timeout": "proceed"}, "src-load")
+	o.start("carol", r, 8)
+	p = o.await(r.id, "going on by itself", func(p workflows.Progress) bool { return p.Approval != nil && p.Approval.Decision != nil })
+	late.Plan = plan(p)
+	if err := o.update(r.id, workflows.Approve, late); err == nil || !strings.Contains(err.Error(), "the time for an answer ended at") {
+		t.Errorf("the update: %v", err)
+	}
+	o.must(o.temporal.SignalWorkflow(o.ctx, r.id, "", workflows.Reject, late))
+	p = o.await(r.id, "a refused answer", func(p workflows.Progress) bool { return len(p.Approval.Refused) == 1 })
+	if !strings.Contains(p.Approval.Refused[0], "the time for an answer ended at") || p.Approval.Decision.Outcome != activities.Proceeded {
+		t.Errorf("refused: %q, decided: %+v", p.Approval.Refused, p.Approval.Decision)
+	}
+	o.wantCode(o.run("dave", "cancel", r.id), 0)
+	o.wantCode(o.run("carol", "watch", r.id), 1, "cancelled in phase")
 }
 
 // What waits survives the death of everything.

@@ -143,6 +143,38 @@ func TestCancelSaysWhatWasDone(t *testing.T) {
 	o.same(r)
 }
 
+// A worker that is shut down while its parts are stopping hands them over: a
+// pause is a pause, and a cancel a cancel.
+func TestShutdownWhileStopping(t *testing.T) {
+	o := newOperator(t, 6*time.Minute)
+	for _, command := range []string{"pause", "cancel"} {
+		t.Run(command, func(t *testing.T) {
+			o := o.on(t)
+			w := o.worker()
+			r := o.restore("shut-"+command+"-", slow, nil, "src-load")
+			o.start("carol", r, 0)
+			o.awaitLogged(r, 200)
+			o.wantCode(o.run("dave", command, r.id), 0)
+			o.await(r.id, "stopping", func(p workflows.Progress) bool {
+				return p.State == workflows.Pausing || p.Cancel != nil || p.State == workflows.Paused
+			})
+			o.must(w.Stop())
+			o.worker()
+			if command == "cancel" {
+				o.wantCode(o.run("carol", "watch", r.id), 1, "cancelled in phase restore by dave", "put back: the topic configurations")
+				if s := o.status(r.id); s != enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED {
+					t.Errorf("it ended as %v", s)
+				}
+				return
+			}
+			o.awaitState(r.id, workflows.Paused)
+			o.wantCode(o.run("dave", "resume", r.id), 0)
+			o.wantCode(o.run("carol", "watch", r.id), 0, "Restore: b1")
+			o.same(r)
+		})
+	}
+}
+
 // Compensation goes on to its end, whatever is killed meanwhile and however
 // often it is cancelled.
 func TestKillWhileCompensating(t *testing.T) {
@@ -163,9 +195,7 @@ func TestKillWhileCompensating(t *testing.T) {
 	o.must(o.temporal.CancelWorkflow(o.ctx, r.id, ""))
 	o.wantCode(o.run("dave", "cancel", r.id), 0)
 	o.wantCode(o.run("dave", "pause", r.id), 0)
-	if p := o.awaitState(r.id, workflows.Undoing); p.Control != nil {
-		t.Errorf("a pause got into the compensation: %+v", p)
-	}
+	o.await(r.id, "still undoing, the pause remembered", func(p workflows.Progress) bool { return p.State == workflows.Undoing && p.Control != nil })
 	o.must(b.StartBroker(o.ctx, 1))
 	o.wantCode(o.run("carol", "watch", r.id), 1, "cancelled in phase restore", "put back: the topic configurations")
 	o.wantRetention(r, "undo-orders", "2592000000")
