@@ -116,7 +116,8 @@ func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, e
 // CopyPart copies one part of the plan.
 func (*Backup) CopyPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int) (Amount, error) {
 	return transferring(ctx, func(ctx context.Context, report func(Watermark)) (Amount, error) {
-		return copyPart(ctx, req, plan, part, time.Time{}, report)
+		copied, err := copyPart(ctx, req, plan, part, time.Time{}, report)
+		return Amount(copied.Amount), err
 	})
 }
 

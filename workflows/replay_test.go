@@ -54,6 +54,7 @@ func TestHistoriesReplay(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 			h := readHistory(t, file)
+			defer fewCheckpoints(strings.TrimSuffix(filepath.Base(file), ".json"))()
 			replayed[h.Events[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowType().GetName()] = true
 			if err := replayer().ReplayWorkflowHistory(nolog{}, h); err != nil {
 				t.Errorf("%v\nWorkflows that run now would be stuck: see \"Change a workflow\" in docs/CONTRIBUTING.md", err)
@@ -156,6 +157,19 @@ var scenarios = []scenario{
 		r.until("a backup", func(p Progress) bool { return p.RecoveryPoint != nil })
 		r.signal(SignalCancel, Control{By: "dave"})
 	}},
+	{name: "continuous-cancelled-while-completing", workflow: Continuous, request: continuousBackup(), set: func(r *recording) {
+		r.meanwhile("CompleteBackup", r.cancel)
+	}},
+	{name: continuesAsNew, workflow: Continuous, request: continuousBackup(), set: func(r *recording) {
+		r.hang("FollowPart 1", func() { r.signal(SignalPause, Control{By: "dave"}) })
+	}, do: func(r *recording) {
+		r.await(Paused)
+		r.refuse("PlanBackup")
+		r.signal(SignalResume, nil)
+		r.until("a failed backup", func(p Progress) bool { return len(p.Notes) > 0 })
+		r.nextRun()
+		r.signal(SignalCancel, Control{By: "dave"})
+	}},
 	{name: "offset-reset", workflow: OffsetReset, request: activities.OffsetRequest{}},
 	{name: "offset-reset-approved", workflow: OffsetReset, request: gatedReset(), do: func(r *recording) {
 		r.await(Waiting)
@@ -205,6 +219,20 @@ var scenarios = []scenario{
 	{name: "notify", workflow: Notify, request: activities.NotifyRequest{}},
 }
 
+// continuesAsNew is a continuous backup that was paused, failed to make its
+// second backup, and continued as new after it.
+const continuesAsNew = "continuous-paused-and-continued-as-new"
+
+// fewCheckpoints makes a continuous backup continue as new soon, in the scenario of that
+// name, until the function that it returns is called.
+func fewCheckpoints(scenario string) (restore func()) {
+	before := runCheckpoints
+	if scenario == continuesAsNew {
+		runCheckpoints = 2
+	}
+	return func() { runCheckpoints = before }
+}
+
 func gated(onTimeout string) activities.RestoreRequest {
 	r := gatedRestore()
 	r.Approval.Timeout, r.Approval.OnTimeout = config.Duration(time.Second), onTimeout
@@ -241,10 +269,11 @@ func scheduledBackup() ScheduledRequest {
 // recording is one operation that runs on a real server.
 type recording struct {
 	*fakes
-	t   *testing.T
-	ctx context.Context
-	c   client.Client
-	id  string
+	t     *testing.T
+	ctx   context.Context
+	c     client.Client
+	id    string
+	first string // id of its first run, which is saved
 }
 
 func recordHistories(t *testing.T) {
@@ -276,10 +305,12 @@ func recordHistories(t *testing.T) {
 			continue
 		}
 		r := &recording{fakes: newFakes(t), t: t, ctx: ctx, c: c, id: s.name}
+		restore := fewCheckpoints(s.name)
 		if s.set != nil {
 			s.set(r)
 		}
 		r.run(s)
+		restore()
 		r.save()
 	}
 }
@@ -304,6 +335,7 @@ func (r *recording) run(s scenario) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.first = run.GetRunID()
 	if s.do != nil {
 		s.do(r)
 	}
@@ -316,7 +348,7 @@ func (r *recording) run(s scenario) {
 
 func (r *recording) save() {
 	h := &historypb.History{}
-	events := r.c.GetWorkflowHistory(r.ctx, r.id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	events := r.c.GetWorkflowHistory(r.ctx, r.id, r.first, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		e, err := events.Next()
 		if err != nil {
@@ -372,6 +404,21 @@ func (r *recording) update(name string, a Answer) {
 		err = h.Get(r.ctx, nil)
 	}
 	r.t.Logf("%s: %s by %s: %v", r.id, name, a.By, err)
+}
+
+// nextRun waits until the operation has continued as new.
+func (r *recording) nextRun() {
+	for {
+		d, err := r.c.DescribeWorkflowExecution(r.ctx, r.id, "")
+		if err == nil && d.GetWorkflowExecutionInfo().GetExecution().GetRunId() != r.first {
+			return
+		}
+		select {
+		case <-r.ctx.Done():
+			r.t.Fatalf("%s: it does not continue as new: %v", r.id, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func (r *recording) await(s State) {

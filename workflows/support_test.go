@@ -128,8 +128,8 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("FreeBackupID", func(ctx context.Context, _ config.Storage, base string, n int) (string, error) {
 		return activities.NumberedID(base, n), w.do(ctx, "FreeBackupID")
 	})
-	act("FollowPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int, _, _ time.Time) (activities.Amount, error) {
-		return activities.Amount{Records: 1}, w.do(ctx, fmt.Sprintf("FollowPart %d", part))
+	act("FollowPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int, _ time.Time) (activities.Followed, error) {
+		return activities.Followed{Amount: activities.Amount{Records: 1}, At: time.Now()}, w.do(ctx, fmt.Sprintf("FollowPart %d", part))
 	})
 	act("MeasureLag", func(ctx context.Context, _ activities.BackupRequest, p activities.RecoveryPoint) (activities.RecoveryPoint, error) {
 		return p, w.do(ctx, "MeasureLag")

@@ -213,6 +213,94 @@ func TestFollowTakesWhatComesAfterThePlan(t *testing.T) {
 	s.same(s.backup("d", "c", time.Time{}))
 }
 
+// written is records and the time at which all of them were acknowledged.
+type written struct {
+	at   time.Time
+	upto int // records of each partition
+}
+
+// holdsUpTo checks a time up to which a backup is said to have everything.
+func (s *source) holdsUpTo(m *repository.Manifest, caughtUp time.Time, log []written) {
+	s.t.Helper()
+	got, _ := s.holds(m)
+	for _, w := range log {
+		for p := range got {
+			if w.at.Before(caughtUp) && len(got[p]) < w.upto {
+				s.t.Errorf("partition %d has %d records; %d were there at %v, which is before %v", p, len(got[p]), w.upto, w.at, caughtUp)
+			}
+		}
+	}
+}
+
+// What a part says to have is in the backup: with records coming all the time,
+// when it is followed, when the time is up before it has reached its planned
+// end, and when it is stopped and goes on after the time is up.
+func TestAPartHasWhatItSaysToHave(t *testing.T) {
+	for name, copy := range map[string]func(s *source, plan *Plan) Copied{
+		"followed": func(s *source, plan *Plan) Copied {
+			did, err := s.copier(time.Now().Add(time.Second)).Copy(s.ctx, plan, 0)
+			s.check(err)
+			if !did.CaughtUp.After(plan.CreatedAt) {
+				s.t.Error("it was followed, and says to have no more than was planned")
+			}
+			return did
+		},
+		"slow": func(s *source, plan *Plan) Copied {
+			time.Sleep(100 * time.Millisecond) // records come meanwhile
+			did, err := s.copier(time.Now()).Copy(s.ctx, plan, 0)
+			s.check(err)
+			return did
+		},
+		"stopped across the end": func(s *source, plan *Plan) Copied {
+			until := time.Now().Add(300 * time.Millisecond)
+			ctx, stop := context.WithTimeout(s.ctx, 100*time.Millisecond)
+			defer stop()
+			if _, err := s.copier(until).Copy(ctx, plan, 0); !errors.Is(err, context.DeadlineExceeded) {
+				s.t.Fatal(err)
+			}
+			time.Sleep(time.Until(until) + 50*time.Millisecond)
+			did, err := s.copier(until).Copy(s.ctx, plan, 0)
+			s.check(err)
+			return did
+		},
+		"another attempt was first": func(s *source, plan *Plan) Copied {
+			_, err := s.copier(time.Time{}).Copy(s.ctx, plan, 0)
+			s.check(err)
+			did, err := s.copier(time.Now().Add(200*time.Millisecond)).Copy(s.ctx, plan, 0)
+			s.check(err)
+			return did
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSource(t)
+			s.produce(10)
+			before := time.Now()
+			plan := s.plan("c", "")
+			stop, stopped := make(chan struct{}), make(chan []written)
+			go func() {
+				var log []written
+				for {
+					select {
+					case <-stop:
+						stopped <- log
+						return
+					default:
+						s.produce(1)
+						log = append(log, written{time.Now(), s.n})
+					}
+				}
+			}()
+			did := copy(s, plan)
+			close(stop)
+			log := <-stopped
+			if before.Sub(did.CaughtUp) > time.Millisecond { // as exact as it is written
+				t.Errorf("it says to have everything up to %v, before it was planned at %v", did.CaughtUp, before)
+			}
+			s.holdsUpTo(s.complete(plan), did.CaughtUp, log)
+		})
+	}
+}
+
 // A part that is stopped anywhere, also while it merges, and begun again has
 // everything once.
 func TestStoppedAnywhereLosesNothing(t *testing.T) {
