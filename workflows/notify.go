@@ -6,6 +6,7 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -118,6 +119,23 @@ const (
 	counted = "kafka_backup_operations"
 	took    = "kafka_backup_operation_duration"
 )
+
+// Kinds are the kinds of operation, as [Progress] and the search attributes
+// have them.
+var Kinds = []string{"backup", "continuous", "restore", "prune", "validate", "offset-reset", "offset-reset-bulk", "offset-rollback", "offset-snapshot", "offset-snapshot-delete"}
+
+// CountFromZero makes the counters of operations known before anything is
+// counted: an alert on how much one grew does not see it begin with 1.
+func CountFromZero(metrics client.MetricsHandler) {
+	for _, result := range []string{resultSucceeded, resultFailed, resultCancelled} {
+		for _, kind := range Kinds {
+			metrics.WithTags(map[string]string{"kind": kind, "result": result}).Counter(counted).Inc(0)
+		}
+		if result != resultCancelled {
+			metrics.WithTags(map[string]string{"result": result}).Counter(countedCheckpoints).Inc(0)
+		}
+	}
+}
 
 // tellEnd counts the end of the operation and tells of it.
 func (o *operation) tellEnd(ctx workflow.Context, err error) {
