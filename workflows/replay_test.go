@@ -209,6 +209,7 @@ var scenarios = []scenario{
 		r.hang("DropBackups", func() { r.cancel() })
 	}},
 	{name: "validate", workflow: Validate, request: activities.ValidateRequest{BackupID: "b"}},
+	{name: "validate-newest", workflow: Validate, request: activities.ValidateRequest{}},
 	{name: "validate-paused", workflow: Validate, request: activities.ValidateRequest{BackupID: "b"}, set: func(r *recording) {
 		r.hang("ValidateBackup", func() { r.signal(SignalPause, nil) })
 	}, do: func(r *recording) {

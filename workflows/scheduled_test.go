@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
@@ -22,6 +23,7 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/schedule"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
 // run is a run of a schedule in Temporal's test environment: backups do what
@@ -239,6 +241,30 @@ func TestValidateFailsWhereSomethingIsWrong(t *testing.T) {
 		if !errors.As(err, &app) || app.Type() != activities.Corrupt || !strings.Contains(app.Message(), "2 problems") {
 			t.Errorf("of a damaged one: %v", err)
 		}
+	}
+}
+
+// A check of the newest backup says which that is, before it begins to read.
+func TestValidateSaysWhichBackupItChecks(t *testing.T) {
+	w := newWorld(t)
+	var checked string
+	w.RegisterActivityWithOptions(func(_ context.Context, req activities.ValidateRequest) (activities.ValidateReport, error) {
+		checked = req.BackupID
+		return activities.ValidateReport{}, nil
+	}, activity.RegisterOptions{Name: "ValidateBackup"})
+	if err := w.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes(temporalservice.KeyKind.ValueSet("validate"))); err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	w.OnUpsertTypedSearchAttributes(mock.MatchedBy(func(a temporal.SearchAttributes) bool {
+		if id, ok := a.GetKeyword(temporalservice.KeyBackupID); ok && checked == "" {
+			said = id
+		}
+		return true
+	})).Return(nil)
+	w.ExecuteWorkflow(Validate, activities.ValidateRequest{})
+	if err := w.GetWorkflowError(); err != nil || checked != "newest" || said != "newest" {
+		t.Errorf("it checked %q and had said %q: %v", checked, said, err)
 	}
 }
 

@@ -125,6 +125,9 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("ValidateBackup", func(ctx context.Context, _ activities.ValidateRequest, _ repository.Checked) (activities.ValidateReport, error) {
 		return activities.ValidateReport{}, w.do(ctx, "ValidateBackup")
 	})
+	act("NewestBackup", func(ctx context.Context, _ config.Storage) (string, error) {
+		return "newest", w.do(ctx, "NewestBackup")
+	})
 	act("FreeBackupID", func(ctx context.Context, _ config.Storage, base string, n int) (string, error) {
 		return activities.NumberedID(base, n), w.do(ctx, "FreeBackupID")
 	})

@@ -13,7 +13,8 @@
 //   - The id of a backup that was given up cannot be used before nothing is
 //     left of it.
 //   - What cannot be told is not removed: a manifest or index that cannot be
-//     read, or an operation that does not say which backup it uses, stops it.
+//     read stops it, and while an operation does not say which backup it uses
+//     everything stays.
 package prune
 
 import (

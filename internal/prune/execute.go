@@ -192,6 +192,9 @@ type Swept struct {
 	// Left are backups that were given up and of which something is still
 	// there: segments that later backups use, or locked objects.
 	Left int `json:"left"`
+	// Secret is an operation that was running and did not say which backup it
+	// uses: while there was one, nothing was removed.
+	Secret string `json:"secret,omitempty"`
 }
 
 // parallelDeletes is how many objects are removed beside each other.
@@ -199,7 +202,8 @@ const parallelDeletes = 16
 
 // Sweep removes everything that no backup needs: all that is left of backups
 // that were given up, by this prune or an earlier one, and what racing
-// attempts left behind. Cut off, it is run again.
+// attempts left behind. Cut off, it is run again. See Swept.Secret for when it
+// removes nothing.
 func (p *Pruner) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	running, err := p.Running(ctx)
@@ -213,7 +217,8 @@ func (p *Pruner) Sweep(ctx context.Context) (Swept, error) {
 	o := repository.LeftoverOptions{MinAge: p.Options.MinAge, Marked: marked}
 	for _, op := range running {
 		if op.BackupID == "" {
-			return swept, fmt.Errorf("prune: operation %s is running and does not say which backup it uses (wait until it has ended)", op.WorkflowID)
+			swept.Secret = op.WorkflowID
+			return swept, nil
 		}
 		// A backup that was dropped under the eyes of an operation that was
 		// just beginning stays as it is until that has ended.

@@ -209,6 +209,16 @@ func (b *bed) await(id, what string, so func(s scheduled) bool) scheduled {
 	}
 }
 
+// eventually waits until something is so.
+func (b *bed) eventually(what string, so func() bool) {
+	b.t.Helper()
+	for end := time.Now().Add(patience); !so(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.t.Fatalf("%s did not come", what)
+		}
+	}
+}
+
 // ran waits until n runs have ended.
 func (b *bed) ran(id string, n int) scheduled {
 	b.t.Helper()
