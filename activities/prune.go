@@ -203,7 +203,7 @@ func (a *Prune) open(ctx context.Context, req PruneRequest) (*prune.Pruner, func
 		return nil, nil, err
 	}
 	info := activity.GetInfo(ctx)
-	return &prune.Pruner{Repository: repo, Options: options, By: info.WorkflowExecution.ID,
+	return &prune.Pruner{Repository: repo, Options: options, By: info.WorkflowExecution.ID + "/" + info.WorkflowExecution.RunID,
 		Running: func(ctx context.Context) ([]prune.Operation, error) {
 			return RunningOperations(ctx, a.Temporal, info.Namespace, storage.Describe(req.Storage))
 		},

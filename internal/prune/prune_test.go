@@ -345,8 +345,9 @@ func TestSomebodyBeginsToUseItBetweenPlanAndDrop(t *testing.T) {
 func TestHoldComesTooLate(t *testing.T) {
 	s := newStore(t)
 	s.chain("c", 2)
-	s.check(s.MarkPruned(t.Context(), repository.Mark{BackupID: "c-00"}))
-	err := s.AddHold(t.Context(), repository.Hold{BackupID: "c-00", Name: "late"})
+	_, err := s.MarkPruned(t.Context(), repository.Mark{BackupID: "c-00"})
+	s.check(err)
+	err = s.AddHold(t.Context(), repository.Hold{BackupID: "c-00", Name: "late"})
 	if !errors.As(err, new(*repository.PrunedError)) {
 		t.Errorf("got %v", err)
 	}
