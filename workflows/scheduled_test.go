@@ -182,6 +182,135 @@ func TestScheduledRunIsCancelled(t *testing.T) {
 	}
 }
 
+// gatedTidy is a schedule for a prune that needs the approval of somebody else
+// than carol, who made it.
+func gatedTidy() ScheduledRequest {
+	p := gatedPrune()
+	return ScheduledRequest{Schedule: "tidy", Place: "/backups", PlaceID: "backups-1", Prune: &p}
+}
+
+// Signals to the run of a schedule are for the operation that it has started.
+func TestScheduledRunPassesSignalsOn(t *testing.T) {
+	for name, c := range map[string]struct {
+		send func(w *world)
+		end  func(t *testing.T, w *world, err error)
+	}{
+		"approved by the one who made it, and then by another": {
+			func(w *world) {
+				w.after(time.Minute, func() { w.SignalWorkflow(Approve, Answer{By: "carol", Plan: digestA}) })
+				w.after(2*time.Minute, func() {
+					if w.called("DropBackups") {
+						w.t.Error("carol approved what her schedule does")
+					}
+					w.SignalWorkflow(Approve, Answer{By: "alice", Plan: digestA})
+				})
+			},
+			func(t *testing.T, w *world, err error) {
+				if err != nil || !w.called("Sweep") {
+					t.Errorf("%v, %q", err, w.calls)
+				}
+			},
+		},
+		"rejected": {
+			func(w *world) { w.after(time.Minute, func() { w.SignalWorkflow(Reject, Answer{By: "bob"}) }) },
+			func(t *testing.T, w *world, err error) {
+				var app *temporal.ApplicationError
+				if !errors.As(err, &app) || app.Type() != activities.NotApproved {
+					t.Errorf("%v", err)
+				}
+			},
+		},
+		"cancelled": {
+			func(w *world) {
+				w.after(time.Minute, func() { w.SignalWorkflow(SignalCancel, Control{By: "dave", Reason: "not now"}) })
+			},
+			func(t *testing.T, w *world, err error) {
+				var canceledErr *temporal.CanceledError
+				var left Left
+				if !errors.As(err, &canceledErr) || canceledErr.Details(&left) != nil || left.By == nil || left.By.By != "dave" {
+					t.Errorf("%v, %+v", err, left)
+				}
+			},
+		},
+		"paused and resumed": {
+			func(w *world) {
+				w.after(time.Minute, func() { w.SignalWorkflow(SignalPause, nil) })
+				w.after(2*time.Minute, func() { w.SignalWorkflow(Approve, Answer{By: "bob", Plan: digestA}) })
+				w.after(30*time.Minute, func() {
+					if w.called("DropBackups") {
+						w.t.Error("it goes on while it is paused")
+					}
+					w.SignalWorkflow(SignalResume, nil)
+				})
+			},
+			func(t *testing.T, w *world, err error) {
+				if err != nil || !w.called("Sweep") {
+					t.Errorf("%v, %q", err, w.calls)
+				}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.RegisterWorkflow(Prune)
+			w.RegisterWorkflow(Scheduled)
+			c.send(w)
+			w.ExecuteWorkflow(Scheduled, gatedTidy())
+			if !w.IsWorkflowCompleted() {
+				t.Fatal("it does not end")
+			}
+			c.end(t, w, w.GetWorkflowError())
+		})
+	}
+}
+
+// A signal that comes before the operation has begun is passed on when it has;
+// a cancel ends the run.
+func TestScheduledRunKeepsEarlySignals(t *testing.T) {
+	for _, signal := range []string{SignalPause, SignalCancel} {
+		t.Run(signal, func(t *testing.T) {
+			w := newWorld(t)
+			w.RegisterWorkflow(Backup)
+			w.RegisterWorkflow(Scheduled)
+			w.on["FreeBackupID"] = func(context.Context) error {
+				w.SignalWorkflow(signal, Control{By: "dave"})
+				return nil
+			}
+			copied := true
+			w.after(time.Hour, func() {
+				copied = w.called("CompleteBackup")
+				w.SignalWorkflow(SignalResume, nil)
+			})
+			w.ExecuteWorkflow(Scheduled, scheduledBackup())
+			err := w.GetWorkflowError()
+			if signal == SignalPause && (err != nil || copied || !w.called("CompleteBackup")) {
+				t.Errorf("it was complete within the pause: %v; %v, %q", copied, err, w.calls)
+			}
+			var canceledErr *temporal.CanceledError
+			if signal == SignalCancel && (!errors.As(err, &canceledErr) || w.called("PlanBackup")) {
+				t.Errorf("it ends with %v, %q", err, w.calls)
+			}
+		})
+	}
+}
+
+// A prune that meets another one on its repository has nothing to do.
+func TestScheduledPruneLeavesItToOneThatRuns(t *testing.T) {
+	r := newRun(t, time.Unix(0, 0))
+	r.RegisterWorkflow(Prune)
+	r.OnWorkflow(Prune, mock.Anything, mock.Anything).Return(activities.PruneReport{}, &temporal.ChildWorkflowExecutionAlreadyStartedError{})
+	req := gatedTidy()
+	req.Prune.Notifications = nightly.Backup.Notifications
+	r.ExecuteWorkflow(Scheduled, req)
+	var report ScheduledReport
+	if err := r.GetWorkflowResult(&report); err != nil || !strings.Contains(report.Skipped, "a prune of /backups is running already") {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if len(r.events) != 1 || r.events[0].Event.Event != config.OnSuccess || !strings.Contains(r.events[0].Event.Text, "did nothing") {
+		t.Errorf("told %+v", r.events)
+	}
+}
+
 // Every channel is told, each tried again by itself; one that refuses for good
 // does not keep the others from it.
 func TestNotify(t *testing.T) {

@@ -180,10 +180,11 @@ type scheduled struct {
 }
 
 type scheduledRun struct {
-	At        time.Time `json:"at"`
-	Operation string    `json:"operation"`
-	Status    string    `json:"status"`
-	Error     string    `json:"error"`
+	At         time.Time `json:"at"`
+	WorkflowID string    `json:"workflow_id"`
+	Operation  string    `json:"operation"`
+	Status     string    `json:"status"`
+	Error      string    `json:"error"`
 }
 
 func (b *bed) describe(id string) (s scheduled) {
