@@ -204,20 +204,16 @@ func (c *continuous) checkpoint(ctx workflow.Context, due time.Time) error {
 	if err := temporalservice.Upsert(ctx, temporalservice.Attributes{BackupID: req.BackupID}); err != nil {
 		return err
 	}
-	var plan activities.BackupPlan
-	propose := func(ctx workflow.Context, _ int) (activities.Proposal, error) {
-		if err := c.step(ctx, "plan the backup", &plan, b.PlanBackup, req); err != nil {
-			return activities.Proposal{}, err
-		}
-		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{Cluster: plan.ClusterID})
-	}
+	gate := activities.Requested{}
 	if c.Checkpoints == 0 {
-		c.ContinuousState.Approval, err = c.approved(ctx, req.Requested, propose)
-	} else {
-		_, err = propose(ctx, 0)
+		gate = req.Requested
 	}
+	plan, decision, err := c.planned(ctx, req, gate)
 	if err != nil {
 		return err
+	}
+	if decision != nil {
+		c.ContinuousState.Approval = decision
 	}
 
 	if err := c.phase(ctx, "follow", plan.Total); err != nil {

@@ -63,6 +63,15 @@ func newStream(t *testing.T) *stream {
 		s.ids, s.previous = append(s.ids, req.BackupID), append(s.previous, req.Previous)
 		return activities.BackupPlan{Digest: digestA, Parts: s.parts}, s.fail[len(s.ids)]
 	}).Maybe()
+	s.OnActivity("ProposeBackup", any, any, any).Return(func(_ context.Context, req activities.BackupRequest, _ int) (activities.BackupPlan, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.ids, s.previous = append(s.ids, req.BackupID), append(s.previous, req.Previous)
+		return activities.BackupPlan{Digest: digestA, Parts: s.parts}, s.fail[len(s.ids)]
+	}).Maybe()
+	s.OnActivity("BeginBackup", any, any, any).Return(func(_ context.Context, _ activities.BackupRequest, p activities.BackupPlan) (activities.BackupPlan, error) {
+		return p, nil
+	}).Maybe()
 	s.OnActivity("FollowPart", any, any, any, any, any).Return(func(_ context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int, until time.Time) (activities.Followed, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

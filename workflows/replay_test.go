@@ -153,6 +153,10 @@ var scenarios = []scenario{
 		r.await(Paused)
 		r.cancel()
 	}},
+	{name: "backup-approved", workflow: Backup, request: gatedBackup(), do: func(r *recording) {
+		r.await(Waiting)
+		r.update(Approve, Answer{By: "alice", Plan: digestA})
+	}},
 	{name: "continuous", workflow: Continuous, request: continuousBackup(), do: func(r *recording) {
 		r.until("a backup", func(p Progress) bool { return p.RecoveryPoint != nil })
 		r.signal(SignalCancel, Control{By: "dave"})

@@ -106,6 +106,12 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("PlanBackup", func(ctx context.Context, _ activities.BackupRequest) (activities.BackupPlan, error) {
 		return activities.BackupPlan{Key: "plan", Digest: digestA, Parts: 3, Topics: 1, Total: activities.Amount{Records: 300, Bytes: 3000, Partitions: 3}}, w.do(ctx, "PlanBackup")
 	})
+	act("ProposeBackup", func(ctx context.Context, _ activities.BackupRequest, round int) (activities.BackupPlan, error) {
+		return activities.BackupPlan{Key: fmt.Sprintf("plan-%d", round), Digest: w.digests[min(round, len(w.digests)-1)], Parts: 3, Topics: 1}, w.do(ctx, "ProposeBackup")
+	})
+	act("BeginBackup", func(ctx context.Context, _ activities.BackupRequest, p activities.BackupPlan) (activities.BackupPlan, error) {
+		return p, w.do(ctx, "BeginBackup "+p.Key)
+	})
 	act("CopyPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int) (activities.Amount, error) {
 		return activities.Amount{Records: 100}, w.do(ctx, fmt.Sprintf("CopyPart %d", part))
 	})

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"gocloud.dev/blob/memblob"
@@ -325,6 +326,63 @@ func TestStoppedAnywhereLosesNothing(t *testing.T) {
 		s.same(s.complete(plan))
 		previous = id
 	})
+}
+
+// What was proposed and not begun stands in nobody's way, and what is proposed
+// again is what there is then. What was begun is gone on with.
+func TestAProposalBeginsNothing(t *testing.T) {
+	s := newSource(t)
+	s.produce(3)
+	propose := func(key string, topics ...string) *Plan {
+		t.Helper()
+		plan, ref, err := Propose(s.ctx, s.cluster, s.repo, Request{BackupID: "b", Topics: config.TopicFilter{Include: topics}, Options: s.options}, key)
+		s.check(err)
+		if ref.Key != key {
+			t.Errorf("the plan is at %s", ref.Key)
+		}
+		return plan
+	}
+	first := propose("operations/w/0.json", "*")
+	s.produce(4)
+	second := propose("operations/w/1.json", "*")
+	if second.Content != first.Content {
+		t.Error("records that come are another plan")
+	}
+	if second.Offsets != 7*partitions {
+		t.Errorf("what is proposed again has %d offsets", second.Offsets)
+	}
+	if again := propose("operations/w/1.json", "*"); again.Offsets != second.Offsets || again.Parts[0] != second.Parts[0] {
+		t.Error("an attempt that is made again proposes something else")
+	}
+	if _, err := kadm.NewClient(s.client).CreateTopic(s.ctx, 1, 1, nil, "more"); err != nil {
+		t.Fatal(err)
+	}
+	if third := propose("operations/w/2.json", "*"); third.Content == first.Content {
+		t.Error("a topic that has come is the same plan")
+	}
+
+	// The first was not approved; another selection is proposed under the same id, and begun.
+	other := propose("operations/v/0.json", topic)
+	begun, _, err := Begin(s.ctx, s.repo, "operations/v/0.json")
+	s.check(err)
+	if begun.Content != other.Content {
+		t.Error("another plan was begun")
+	}
+	if _, _, err := Begin(s.ctx, s.repo, "operations/w/1.json"); !errors.As(err, new(*ExistsError)) {
+		t.Errorf("two plans are begun: %v", err)
+	}
+	// Started again, it goes on.
+	s.topics = []string{topic}
+	s.produce(1)
+	if again := s.plan("b", ""); again.Parts[0] != begun.Parts[0] {
+		t.Error("started again, it has another plan")
+	}
+	_, err = s.copier(time.Time{}).Copy(s.ctx, begun, 0)
+	s.check(err)
+	got, _ := s.holds(s.complete(begun))
+	if len(got[0]) != 7 {
+		t.Errorf("it has %d records", len(got[0]))
+	}
 }
 
 func TestTheBackupToAddToCanBeSaid(t *testing.T) {

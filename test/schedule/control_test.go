@@ -1,14 +1,61 @@
 package schedule
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.temporal.io/sdk/client"
 
 	"github.com/kafka-backup/kafka-backup/internal/cli"
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
+
+// A backup that was rejected leaves its id free: the corrected configuration is
+// planned, and what has changed since a plan was shown is shown before it counts.
+func TestRejectedBackupLeavesItsIDFree(t *testing.T) {
+	b := newBed(t)
+	b.work()
+	gate := "approval: {required: true, timeout: 1h}\n"
+	start := func(flags ...string) (id string) {
+		t.Helper()
+		r := b.command(append([]string{"backup", "--config", b.config("free", gate), "--task-queue", b.queue, "--detach", "--output", "json"}, flags...)...)
+		var started struct {
+			WorkflowID string `json:"workflow_id"`
+		}
+		if err := json.Unmarshal([]byte(strings.SplitN(r.err, "\n", 2)[0]), &started); err != nil || r.code != cli.ExitWaiting {
+			t.Fatalf("%v: %v", err, r)
+		}
+		return started.WorkflowID
+	}
+	waiting := func(id string, round int) string {
+		t.Helper()
+		return b.until(id, "the question", func(p workflows.Progress) bool { return p.State == workflows.Waiting && p.Approval.Round == round }).Approval.Plan.Digest
+	}
+	id := start()
+	b.must("reject", id, "--plan", waiting(id, 1), "--by", "alice")
+	b.until(id, "the end", func(p workflows.Progress) bool { return p.State == workflows.Failed })
+
+	id = start("--topics-exclude", "x-*")
+	first := waiting(id, 1)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.kafka.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), 1, 1, nil, "late"); err != nil {
+		t.Fatal(err)
+	}
+	b.produce(5)
+	b.must("approve", id, "--plan", first, "--by", "alice")
+	second := waiting(id, 2)
+	b.must("approve", id, "--plan", second, "--by", "alice")
+	if p := b.until(id, "the end", func(p workflows.Progress) bool { return p.State == workflows.Finished }); p.Done.Records != 15 {
+		t.Errorf("%d records, want also those that came after it was planned", p.Done.Records)
+	}
+}
 
 // The operation of a schedule is controlled by way of its run, too: by commands,
 // and by signals as the Web UI sends them. Who made the schedule does not
