@@ -53,8 +53,12 @@ func tell(ctx workflow.Context, n config.Notifications, e notify.Event) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx) // also after a cancel
 	info := workflow.GetInfo(ctx)
 	e.StartedAt, e.At = info.WorkflowStartTime, workflow.Now(ctx)
+	name := e.Event
+	if e.Answered {
+		name = "answered"
+	}
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:        fmt.Sprintf("notify/%s/%s/%d", info.WorkflowExecution.ID, e.Event, e.At.UnixMilli()),
+		WorkflowID:        fmt.Sprintf("notify/%s/%s/%d", info.WorkflowExecution.ID, name, e.At.UnixMilli()),
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON,
 		StaticSummary:     "Tell: " + e.Text,
 	})
@@ -163,6 +167,14 @@ func (o *operation) tellWaiting(ctx workflow.Context, q *Question) {
 	e := o.event(ctx, notify.Event{Event: config.OnWaiting, Kind: o.Kind})
 	e.Text = fmt.Sprintf("%s waits for approval until %s: %s (plan %s)", o.name(ctx), q.Until.UTC().Format(time.RFC3339), q.Plan.Summary, short(q.Plan.Digest))
 	tell(ctx, o.requested.Notifications, e)
+}
+
+// tellAnswered tells that it waits no more, whoever or whatever ended that. It is
+// told to PagerDuty only, where an incident is open for it.
+func (o *operation) tellAnswered(ctx workflow.Context) {
+	e := o.event(ctx, notify.Event{Event: config.OnWaiting, Kind: o.Kind, Answered: true})
+	e.Text = o.name(ctx) + " does not wait for approval any more"
+	tell(ctx, config.Notifications{PagerDuty: o.requested.Notifications.Only(config.OnWaiting).PagerDuty}, e)
 }
 
 func (o *operation) event(ctx workflow.Context, e notify.Event) notify.Event {

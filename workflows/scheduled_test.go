@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -370,6 +371,42 @@ func TestValidateFailsWhereSomethingIsWrong(t *testing.T) {
 		if !errors.As(err, &app) || app.Type() != activities.Corrupt || !strings.Contains(app.Message(), "2 problems") {
 			t.Errorf("of a damaged one: %v", err)
 		}
+	}
+}
+
+// However a wait for approval ends, PagerDuty is told that it has; others are
+// not told of it a second time.
+func TestOperationTellsThatItWaitsNoMore(t *testing.T) {
+	for name, end := range map[string]func(w *world){
+		"approved":  func(w *world) { w.after(time.Minute, func() { w.give(Approve, Answer{By: "alice", Plan: digestA}) }) },
+		"rejected":  func(w *world) { w.after(time.Minute, func() { w.give(Reject, Answer{By: "alice"}) }) },
+		"cancelled": func(w *world) { w.after(time.Minute, w.CancelWorkflow) },
+		"timed out": func(*world) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.RegisterWorkflow(Notify)
+			var mu sync.Mutex
+			var told []string
+			w.RegisterActivityWithOptions(func(_ context.Context, req activities.NotifyRequest, channel string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, fmt.Sprintf("%s %v", channel, req.Event.Answered))
+				return nil
+			}, activity.RegisterOptions{Name: "Deliver"})
+			req := gatedRestore()
+			on := []string{config.OnWaiting}
+			req.Notifications = config.Notifications{Slack: config.Slack{URL: config.NewSecret("${SLACK}"), On: on},
+				PagerDuty: config.PagerDuty{RoutingKey: config.NewSecret("${KEY}"), On: on}}
+			end(w)
+			w.ExecuteWorkflow(Restore, req)
+			mu.Lock()
+			defer mu.Unlock()
+			slices.Sort(told)
+			if want := []string{"pagerduty false", "pagerduty true", "slack false"}; !slices.Equal(told, want) {
+				t.Errorf("told %q, want %q", told, want)
+			}
+		})
 	}
 }
 
