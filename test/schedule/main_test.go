@@ -28,8 +28,11 @@ import (
 // patience bounds every wait.
 const patience = 2 * time.Minute
 
-// server is the Temporal server of all tests.
-var server *temporalservice.Server
+// server is the Temporal server of all tests, and binary its program.
+var (
+	server *temporalservice.Server
+	binary string
+)
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -44,12 +47,13 @@ func run(m *testing.M) int {
 	if err != nil {
 		return fail(err)
 	}
+	binary = programs.Server
 	dir, err := os.MkdirTemp("", "schedule")
 	if err != nil {
 		return fail(err)
 	}
 	defer os.RemoveAll(dir)
-	server, err = temporalservice.StartServer(ctx, temporalservice.ServerOptions{Binary: programs.Server, StateDir: dir, TimeSkipping: true, Log: os.Stderr})
+	server, err = temporalservice.StartServer(ctx, temporalservice.ServerOptions{Binary: binary, StateDir: dir, TimeSkipping: true, Log: os.Stderr})
 	if err != nil {
 		return fail(err)
 	}
