@@ -34,7 +34,7 @@ type BackupRequest struct {
 // BackupPlan is a planned backup. The plan itself is in the repository.
 type BackupPlan struct {
 	Key       string `json:"key"`    // of the plan document
-	Digest    string `json:"digest"` // its SHA-256
+	Digest    string `json:"digest"` // of what the backup is to hold
 	ClusterID string `json:"cluster_id"`
 	Previous  string `json:"previous,omitempty"` // the backups that this one adds to, for people
 	Topics    int    `json:"topics"`
@@ -86,16 +86,41 @@ type BackupReport struct {
 // Backup are the activities of the Backup workflow.
 type Backup struct{}
 
-// PlanBackup decides what is copied, and writes the plan. Called again it
-// adopts the plan that is there.
+// PlanBackup decides what is copied, and begins the backup with that plan.
+// Called again it adopts the plan that is there.
 func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, error) {
+	return planBackup(ctx, req, func(ctx context.Context, c *kafka.Cluster, repo *repository.Repository, r backup.Request) (*backup.Plan, repository.ObjectRef, error) {
+		return backup.MakePlan(ctx, c, repo, r)
+	})
+}
+
+// ProposeBackup decides what would be copied. Each round looks at the cluster
+// anew, unless the backup was begun already. Until [Backup.BeginBackup] nothing
+// of it stands in the way of another plan for the same backup id.
+func (*Backup) ProposeBackup(ctx context.Context, req BackupRequest, round int) (BackupPlan, error) {
+	return planBackup(ctx, req, func(ctx context.Context, c *kafka.Cluster, repo *repository.Repository, r backup.Request) (*backup.Plan, repository.ObjectRef, error) {
+		run := activity.GetInfo(ctx).WorkflowExecution
+		// A continuous backup proposes for several backup ids, one after the other.
+		return backup.Propose(ctx, c, repo, r, repository.OperationKey(run.ID, fmt.Sprintf("%s/%s/plan-%d.json", run.RunID, r.BackupID, round)))
+	})
+}
+
+// BeginBackup begins a backup with the plan that was proposed and approved.
+func (*Backup) BeginBackup(ctx context.Context, req BackupRequest, plan BackupPlan) (BackupPlan, error) {
+	return planBackup(ctx, req, func(ctx context.Context, _ *kafka.Cluster, repo *repository.Repository, _ backup.Request) (*backup.Plan, repository.ObjectRef, error) {
+		return backup.Begin(ctx, repo, plan.Key)
+	})
+}
+
+// planBackup makes a plan in one of these ways.
+func planBackup(ctx context.Context, req BackupRequest, way func(context.Context, *kafka.Cluster, *repository.Repository, backup.Request) (*backup.Plan, repository.ObjectRef, error)) (BackupPlan, error) {
 	return step(ctx, true, func(ctx context.Context) (BackupPlan, error) {
 		cluster, repo, done, err := open(ctx, req.Source, req.Storage, repository.OpenOrCreate)
 		if err != nil {
 			return BackupPlan{}, err
 		}
 		defer done()
-		plan, ref, err := backup.MakePlan(ctx, cluster, repo, backup.Request{
+		plan, ref, err := way(ctx, cluster, repo, backup.Request{
 			BackupID: req.BackupID, WorkflowID: activity.GetInfo(ctx).WorkflowExecution.ID, Topics: req.Source.Topics, Options: req.Options,
 			Previous: req.Previous,
 		})
@@ -107,7 +132,7 @@ func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, e
 			return BackupPlan{}, err
 		}
 		return BackupPlan{
-			Key: ref.Key, Digest: ref.SHA256.String(), ClusterID: plan.ClusterID, Previous: render.List(plan.Previous, 3), Topics: plan.Topics,
+			Key: ref.Key, Digest: plan.Content, ClusterID: plan.ClusterID, Previous: render.List(plan.Previous, 3), Topics: plan.Topics,
 			Parts: len(plan.Parts), Total: Amount{Records: plan.Offsets, Bytes: plan.Bytes, Partitions: plan.Partitions}, Complete: complete,
 		}, nil
 	})
@@ -116,7 +141,8 @@ func (*Backup) PlanBackup(ctx context.Context, req BackupRequest) (BackupPlan, e
 // CopyPart copies one part of the plan.
 func (*Backup) CopyPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int) (Amount, error) {
 	return transferring(ctx, func(ctx context.Context, report func(Watermark)) (Amount, error) {
-		return copyPart(ctx, req, plan, part, time.Time{}, report)
+		copied, err := copyPart(ctx, req, plan, part, time.Time{}, report)
+		return Amount(copied.Amount), err
 	})
 }
 

@@ -5,11 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-
 	"github.com/kafka-backup/kafka-backup/internal/backup"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
-	"github.com/kafka-backup/kafka-backup/internal/telemetry"
 )
 
 // FollowQueue is the task queue for activities that follow topics. They take
@@ -41,37 +38,24 @@ type Continuous struct {
 	of   string // the backup that ends are of
 }
 
-// FollowPart is CopyPart that goes on with what is written after the plan,
-// until the time given. since is the recovery point as it is now.
-func (*Continuous) FollowPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int, until, since time.Time) (Amount, error) {
-	return transferring(ctx, func(ctx context.Context, report func(Watermark)) (Amount, error) {
-		if part == 0 {
-			defer aging(activity.GetInfo(ctx).WorkflowExecution.ID, since)()
-		}
-		return copyPart(ctx, req, plan, part, until, report)
-	})
+// Followed is what a part that was followed has copied.
+type Followed struct {
+	Amount
+	// At is a time up to which everything is in it that was committed to its
+	// partitions. It is that of the plan where it was not followed.
+	At time.Time `json:"at"`
 }
 
-// aging shows, as a metric, how old a recovery point is, until the function
-// that it returns is called.
-func aging(workflowID string, since time.Time) (stop func()) {
-	set, done := telemetry.RecoveryPoint(workflowID)
-	set(time.Since(since))
-	quit, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		t := time.NewTicker(time.Second)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				set(time.Since(since))
-			case <-quit:
-				return
-			}
-		}
-	}()
-	return func() { close(quit); <-ended; done() }
+// FollowPart is CopyPart that goes on with what is written after the plan,
+// until the time given.
+func (*Continuous) FollowPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int, until time.Time) (Followed, error) {
+	var at time.Time
+	did, err := transferring(ctx, func(ctx context.Context, report func(Watermark)) (Amount, error) {
+		copied, err := copyPart(ctx, req, plan, part, until, report)
+		at = copied.CaughtUp
+		return Amount(copied.Amount), err
+	})
+	return Followed{did, at}, err
 }
 
 // MeasureLag counts what is in the source and not in a backup.
@@ -139,15 +123,15 @@ func (c *Continuous) endsOf(ctx context.Context, repo *repository.Repository, ba
 }
 
 // copyPart copies one part, and follows it until the time given, if any.
-func copyPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int, until time.Time, report func(Watermark)) (Amount, error) {
+func copyPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int, until time.Time, report func(Watermark)) (backup.Copied, error) {
 	cluster, repo, done, err := open(ctx, req.Source, req.Storage, repository.Open)
 	if err != nil {
-		return Amount{}, err
+		return backup.Copied{}, err
 	}
 	defer done()
 	p, err := backup.ReadPlan(ctx, repo, req.BackupID)
 	if err != nil {
-		return Amount{}, err
+		return backup.Copied{}, err
 	}
 	copier := backup.Copier{
 		Cluster: cluster, Repository: repo, Options: req.Options, Until: until,
@@ -160,6 +144,5 @@ func copyPart(ctx context.Context, req BackupRequest, plan BackupPlan, part int,
 			report(w)
 		},
 	}
-	did, err := copier.Copy(ctx, p, part)
-	return Amount(did), err
+	return copier.Copy(ctx, p, part)
 }

@@ -203,9 +203,9 @@ func (a *Prune) open(ctx context.Context, req PruneRequest) (*prune.Pruner, func
 		return nil, nil, err
 	}
 	info := activity.GetInfo(ctx)
-	return &prune.Pruner{Repository: repo, Options: options, By: info.WorkflowExecution.ID,
+	return &prune.Pruner{Repository: repo, Options: options, By: info.WorkflowExecution.ID + "/" + info.WorkflowExecution.RunID,
 		Running: func(ctx context.Context) ([]prune.Operation, error) {
-			return RunningOperations(ctx, a.Temporal, info.Namespace)
+			return RunningOperations(ctx, a.Temporal, info.Namespace, storage.Describe(req.Storage))
 		},
 	}, func() { bucket.Close() }, nil
 }
@@ -218,8 +218,10 @@ const (
 )
 
 // RunningOperations lists the operations that are running in a namespace and
-// make or use a backup, whichever repository it is in.
-func RunningOperations(ctx context.Context, c client.Client, namespace string) ([]prune.Operation, error) {
+// make or use a backup, whichever repository it is in: one repository may be
+// named in several ways. Of those that do not say which backup, those that name
+// another repository than place are left out.
+func RunningOperations(ctx context.Context, c client.Client, namespace, place string) ([]prune.Operation, error) {
 	var running []prune.Operation
 	var page []byte
 	for {
@@ -231,16 +233,22 @@ func RunningOperations(ctx context.Context, c client.Client, namespace string) (
 		}
 		for _, e := range answer.GetExecutions() {
 			op := prune.Operation{WorkflowID: e.GetExecution().GetWorkflowId()}
-			if p := e.GetSearchAttributes().GetIndexedFields()[temporalservice.KeyBackupID.GetName()]; p != nil {
-				if err := converter.GetDefaultDataConverter().FromPayload(p, &op.BackupID); err != nil {
-					op.BackupID = ""
+			attribute := func(name string) (value string) {
+				p := e.GetSearchAttributes().GetIndexedFields()[name]
+				if p == nil || converter.GetDefaultDataConverter().FromPayload(p, &value) != nil {
+					return ""
 				}
+				return value
 			}
+			op.BackupID = attribute(temporalservice.KeyBackupID.GetName())
 			// In a namespace without the search attributes the workflow id tells.
 			if kind, rest, _ := strings.Cut(op.WorkflowID, "/"); op.BackupID == "" && (kind == "backup" || kind == "restore") {
 				op.BackupID, _, _ = strings.Cut(rest, "/")
 			}
 			if op.BackupID == "" && strings.Contains(backupUsersMaybe, strconv.Quote(e.GetType().GetName())) {
+				continue
+			}
+			if there := attribute(temporalservice.KeyRepository.GetName()); op.BackupID == "" && there != "" && there != place {
 				continue
 			}
 			running = append(running, op)

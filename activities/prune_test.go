@@ -26,6 +26,16 @@ func execution(id, typeName, backupID string) *workflowpb.WorkflowExecutionInfo 
 	return e
 }
 
+// in says in which repository an execution works.
+func in(place string, e *workflowpb.WorkflowExecutionInfo) *workflowpb.WorkflowExecutionInfo {
+	p, _ := converter.GetDefaultDataConverter().ToPayload(place)
+	if e.SearchAttributes == nil {
+		e.SearchAttributes = &commonpb.SearchAttributes{IndexedFields: map[string]*commonpb.Payload{}}
+	}
+	e.SearchAttributes.IndexedFields[temporalservice.KeyRepository.GetName()] = p
+	return e
+}
+
 func TestRunningOperations(t *testing.T) {
 	c := mocks.NewClient(t)
 	page := func(token string) any {
@@ -37,14 +47,16 @@ func TestRunningOperations(t *testing.T) {
 		execution("backup/a/x", "Backup", "a"), execution("restore/b/x", "Restore", ""),
 	}}, nil)
 	c.On("ListWorkflow", mock.Anything, page("more")).Return(&workflowservice.ListWorkflowExecutionsResponse{Executions: []*workflowpb.WorkflowExecutionInfo{
-		execution("mystery", "Backup", ""), execution("reset/g", "OffsetReset", ""), execution("reset/h", "OffsetReset", "c"),
+		execution("mystery", "Backup", ""), in("/backups", execution("validate/here", "Validate", "")), in("/others", execution("validate/there", "Validate", "")),
+		in("s3://the-same-in-other-words", execution("restore/d", "Restore", "d")), execution("reset/g", "OffsetReset", ""), execution("reset/h", "OffsetReset", "c"),
 	}}, nil)
-	got, err := RunningOperations(t.Context(), c, "ns")
+	got, err := RunningOperations(t.Context(), c, "ns", "/backups")
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Of a backup that does not say its id prune must know; a reset of offsets need not use a backup.
-	want := []prune.Operation{{WorkflowID: "backup/a/x", BackupID: "a"}, {WorkflowID: "restore/b/x", BackupID: "b"}, {WorkflowID: "mystery"}, {WorkflowID: "reset/h", BackupID: "c"}}
+	want := []prune.Operation{{WorkflowID: "backup/a/x", BackupID: "a"}, {WorkflowID: "restore/b/x", BackupID: "b"}, {WorkflowID: "mystery"}, {WorkflowID: "validate/here"},
+		{WorkflowID: "restore/d", BackupID: "d"}, {WorkflowID: "reset/h", BackupID: "c"}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)
 	}

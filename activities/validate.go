@@ -17,7 +17,8 @@ import (
 type ValidateRequest struct {
 	Requested
 	Storage config.Storage `json:"storage"`
-	// BackupID is the backup; empty is the newest one that is complete.
+	// BackupID is the backup; empty is the newest one that is complete
+	// ([Validate.NewestBackup]).
 	BackupID string `json:"backup_id,omitempty"`
 	// Deep reads every block and record; otherwise documents and indexes are
 	// checked.
@@ -50,6 +51,29 @@ func (r *ValidateReport) Problem() string {
 
 // Validate are the activities of the Validate workflow.
 type Validate struct{}
+
+// NewestBackup is the id of the newest complete backup of a repository.
+func (*Validate) NewestBackup(ctx context.Context, where config.Storage) (string, error) {
+	return step(ctx, true, func(ctx context.Context) (string, error) {
+		bucket, err := storage.Open(ctx, where)
+		if err != nil {
+			return "", err
+		}
+		defer bucket.Close()
+		repo, err := repository.Open(ctx, bucket)
+		if err != nil {
+			return "", err
+		}
+		latest, err := repo.LatestBackup(ctx)
+		if err == nil && latest == nil {
+			err = fmt.Errorf("%s has no complete backup to check: %w", storage.Describe(where), repository.ErrNotFound)
+		}
+		if err != nil {
+			return "", err
+		}
+		return latest.BackupID, nil
+	})
+}
 
 // ValidateBackup checks a backup, from where an earlier check was stopped. That
 // it is damaged is a report and no error. When it is told to stop, the details
@@ -84,24 +108,10 @@ func validate(ctx context.Context, req ValidateRequest, from *repository.Checked
 	if err != nil {
 		return ValidateReport{}, err
 	}
-	id := req.BackupID
-	if from.Shards > 0 {
-		id = from.Report.BackupID
-	}
-	if id == "" {
-		latest, err := repo.LatestBackup(ctx)
-		if err != nil {
-			return ValidateReport{}, err
-		}
-		if latest == nil {
-			return ValidateReport{}, fmt.Errorf("%s has no complete backup to check: %w", storage.Describe(req.Storage), repository.ErrNotFound)
-		}
-		id = latest.BackupID
-	}
-	activity.GetLogger(ctx).Info("Checking a backup", "backup_id", id, "deep", req.Deep)
+	activity.GetLogger(ctx).Info("Checking a backup", "backup_id", req.BackupID, "deep", req.Deep)
 	began := *from
 	reached := &began // where heartbeats point to does not change
-	found, err := repo.Validate(ctx, id, repository.ValidateOptions{Deep: req.Deep, Concurrency: req.Concurrency, From: *from,
+	found, err := repo.Validate(ctx, req.BackupID, repository.ValidateOptions{Deep: req.Deep, Concurrency: req.Concurrency, From: *from,
 		Progress: func(r *repository.Report) { report(Watermark{Done: checkedAmount(r), Checked: reached}) },
 		Reached: func(c repository.Checked) {
 			c.Report.Problems = c.Report.Problems[:min(len(c.Report.Problems), maxReportedProblems)]

@@ -130,6 +130,7 @@ func (o *operation) ask(ctx workflow.Context, req activities.Requested, proposal
 	o.index(ctx, temporalservice.Attributes{Approval: "waiting", Plan: short(proposal.Digest)})
 	o.settle(ctx)
 	o.tellWaiting(ctx, q)
+	defer o.tellAnswered(ctx)
 	for q.waiting() {
 		_, err := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
 			Timeout:      q.Until.Sub(workflow.Now(ctx)),

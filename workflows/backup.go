@@ -22,7 +22,8 @@ import (
 // retention removes from the source meanwhile are missing, and the index says
 // so.
 //
-// Where approval is required it waits after the plan, before anything is copied.
+// Where approval is required it waits after the plan, before anything is copied;
+// a plan that is not approved leaves the backup id free.
 //
 // Signals: pause, resume, cancel, approve, reject. Updates: approve, reject.
 // Query: progress.
@@ -34,17 +35,10 @@ func Backup(ctx workflow.Context, req activities.BackupRequest) (report activiti
 	defer func() { err = o.ended(ctx, err) }()
 	o.about(req.Requested, req.BackupID)
 	var a *activities.Backup
-
 	if err := o.phase(ctx, "plan", activities.Amount{}); err != nil {
 		return report, err
 	}
-	var plan activities.BackupPlan
-	decision, err := o.approved(ctx, req.Requested, func(ctx workflow.Context, _ int) (activities.Proposal, error) {
-		if err := o.step(ctx, "plan the backup", &plan, a.PlanBackup, req); err != nil {
-			return activities.Proposal{}, err
-		}
-		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{Cluster: plan.ClusterID})
-	})
+	plan, decision, err := o.planned(ctx, req, req.Requested)
 	if err != nil {
 		o.notDone("nothing was copied")
 		return report, err
@@ -70,6 +64,29 @@ func Backup(ctx workflow.Context, req activities.BackupRequest) (report activiti
 	}
 	o.Done = report.New // until here offsets were counted, some of which hold no record
 	return report, nil
+}
+
+// planned plans a backup and begins it, once it was approved where gate asks
+// for that: until then its plan stands in nobody's way. Where no approval is
+// required both are one step.
+func (o *operation) planned(ctx workflow.Context, req activities.BackupRequest, gate activities.Requested) (plan activities.BackupPlan, decision *activities.Decision, err error) {
+	var a *activities.Backup
+	decision, err = o.approved(ctx, gate, func(ctx workflow.Context, round int) (activities.Proposal, error) {
+		var err error
+		if gate.Approval.Required {
+			err = o.step(ctx, "propose a plan for the backup", &plan, a.ProposeBackup, req, round)
+		} else {
+			err = o.step(ctx, "plan the backup", &plan, a.PlanBackup, req)
+		}
+		if err != nil {
+			return activities.Proposal{}, err
+		}
+		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{Cluster: plan.ClusterID})
+	})
+	if err == nil && gate.Approval.Required {
+		err = o.step(ctx, "begin the backup", &plan, a.BeginBackup, req, plan)
+	}
+	return plan, decision, err
 }
 
 // copyParts copies what the plan names.

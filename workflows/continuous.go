@@ -8,6 +8,8 @@ import (
 
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/config"
+	"github.com/kafka-backup/kafka-backup/internal/notify"
+	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
@@ -22,8 +24,11 @@ type ContinuousRequest struct {
 // ContinuousState is how far a continuous backup is.
 type ContinuousState struct {
 	StartedAt   time.Time                `json:"started_at"`
-	Checkpoints int                      `json:"checkpoints"` // backups made
+	Checkpoints int                      `json:"checkpoints"`      // backups made
+	Failed      int                      `json:"failed,omitempty"` // tries in a row that made none since
 	Last        activities.RecoveryPoint `json:"last"`
+	// Approval is who approved it; nil where no approval was required.
+	Approval *activities.Decision `json:"approval,omitempty"`
 }
 
 // ContinuousReport is what a continuous backup has made; it ends only by a
@@ -45,7 +50,12 @@ type ContinuousReport struct {
 // read again. On pause nothing is read, and the recovery point stays where it
 // is. On cancel the backups that were made stay; what was read for the next
 // one is removed by prune. A backup that fails, once there was one that did
-// not, is noted and tried anew, under a new id.
+// not, is noted, counted and tried anew, under a new id; the first of a series
+// is told as a failure, and that backups are made again as a success.
+//
+// Its history stays within bounds, however long it runs or is paused: it grows
+// with the backups made, after some of which it continues as new, and between
+// two of them with the logarithm of time; in a pause it does not grow.
 //
 // Where approval is required, it waits after the first plan.
 //
@@ -67,19 +77,10 @@ func Continuous(ctx workflow.Context, req ContinuousRequest) (report ContinuousR
 		c.StartedAt = o.StartedAt
 	}
 	o.StartedAt = c.StartedAt
-	c.shown()
+	c.shown(ctx)
 	measuring, stop := workflow.WithCancel(ctx)
 	defer stop()
-	workflow.Go(measuring, func(ctx workflow.Context) {
-		// Often enough to see it grow, and not so often that history is full of it.
-		every := min(max(c.interval/5, 5*time.Second), time.Minute)
-		for ctx.Err() == nil {
-			of := c.Last.BackupID
-			c.measure(ctx)
-			// An error here is the end of ctx.
-			_, _ = workflow.AwaitWithTimeout(ctx, every, func() bool { return c.Last.BackupID != of })
-		}
-	})
+	workflow.Go(measuring, c.measures)
 	for begun := 0; ; begun++ {
 		if begun == runCheckpoints || begun > 0 && workflow.GetInfo(ctx).GetContinueAsNewSuggested() {
 			o.takeSignals(ctx) // the next run would not hear of them
@@ -93,11 +94,11 @@ func Continuous(ctx workflow.Context, req ContinuousRequest) (report ContinuousR
 		err := c.checkpoint(ctx, due)
 		switch {
 		case ctx.Err() != nil:
-			return c.left(err)
+			return c.left(ctx.Err())
 		case err != nil && c.Checkpoints == 0:
 			return c.left(err)
-		case err != nil:
-			o.note("%s: a backup failed: %s", workflow.Now(ctx).UTC().Format(time.RFC3339), message(err))
+		default:
+			c.checked(ctx, err)
 		}
 		if err := c.wait(ctx, due); err != nil {
 			return c.left(err)
@@ -105,8 +106,8 @@ func Continuous(ctx workflow.Context, req ContinuousRequest) (report ContinuousR
 	}
 }
 
-// runCheckpoints is how many backups are made before the workflow continues
-// as new. Only tests change it.
+// runCheckpoints is how many backups are made before the workflow continues as
+// new. Only tests change it.
 var runCheckpoints = 50
 
 // continuous is a run of a continuous backup.
@@ -128,11 +129,46 @@ func (c *continuous) left(err error) (ContinuousReport, error) {
 	return ContinuousReport{c.ContinuousState}, err
 }
 
-// shown makes the recovery point part of what the operation shows.
-func (c *continuous) shown() {
-	if c.Last.BackupID != "" {
-		point := c.Last
-		c.RecoveryPoint = &point
+// MemoRecoveryPoint is the memo of a continuous backup that has its
+// [activities.RecoveryPoint]; there is none before its first backup.
+const MemoRecoveryPoint = "recovery_point"
+
+// shown makes the recovery point part of what the operation shows, and of what
+// can be listed without asking it.
+func (c *continuous) shown(ctx workflow.Context) {
+	if c.Last.BackupID == "" {
+		return
+	}
+	point := c.Last
+	c.RecoveryPoint = &point
+	if err := workflow.UpsertMemo(ctx, map[string]any{MemoRecoveryPoint: point}); err != nil {
+		panic(err) // plain values
+	}
+}
+
+// countedCheckpoints is the metric of backups that a continuous backup has
+// tried to make, with the label result.
+const countedCheckpoints = "kafka_backup_checkpoints"
+
+// checked counts a backup that was made or, with an error, was not. It tells
+// of the first that fails, and of the first that does not afterwards.
+func (c *continuous) checked(ctx workflow.Context, err error) {
+	workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"result": resultOf(err)}).Counter(countedCheckpoints).Inc(1)
+	if err == nil {
+		if c.Failed > 0 {
+			e := c.event(ctx, notify.Event{Event: config.OnSuccess, Kind: c.Kind})
+			e.Text = fmt.Sprintf("%s makes backups again, after %s: %s", c.name(ctx), render.Number(c.Failed, "failure"), c.Last.BackupID)
+			tell(ctx, c.requested.Notifications, e)
+		}
+		c.Failed = 0
+		return
+	}
+	c.note("%s: a backup failed: %s", workflow.Now(ctx).UTC().Format(time.RFC3339), message(err))
+	if c.Failed++; c.Failed == 1 {
+		e := c.event(ctx, failureEvent(c.Kind, err))
+		e.Text = fmt.Sprintf("%s could not make a backup, and tries anew; nothing newer than %s can be restored: %s",
+			c.name(ctx), c.Last.At.UTC().Format(time.RFC3339), e.Error)
+		tell(ctx, c.requested.Notifications, e)
 	}
 }
 
@@ -165,32 +201,24 @@ func (c *continuous) checkpoint(ctx workflow.Context, due time.Time) error {
 	if err := temporalservice.Upsert(ctx, temporalservice.Attributes{BackupID: req.BackupID}); err != nil {
 		return err
 	}
-	planned := workflow.Now(ctx)
-	var plan activities.BackupPlan
-	propose := func(ctx workflow.Context, _ int) (activities.Proposal, error) {
-		if err := c.step(ctx, "plan the backup", &plan, b.PlanBackup, req); err != nil {
-			return activities.Proposal{}, err
-		}
-		return plan.Proposal(req), temporalservice.Upsert(ctx, temporalservice.Attributes{Cluster: plan.ClusterID})
-	}
+	gate := activities.Requested{}
 	if c.Checkpoints == 0 {
-		_, err = c.approved(ctx, req.Requested, propose)
-	} else {
-		_, err = propose(ctx, 0)
+		gate = req.Requested
 	}
+	plan, decision, err := c.planned(ctx, req, gate)
 	if err != nil {
 		return err
+	}
+	if decision != nil {
+		c.ContinuousState.Approval = decision
 	}
 
 	if err := c.phase(ctx, "follow", plan.Total); err != nil {
 		return err
 	}
-	until, at, err := c.follow(ctx, req, plan, due)
+	at, err := c.follow(ctx, req, plan, due)
 	if err != nil {
 		return err
-	}
-	if until.IsZero() {
-		at = planned
 	}
 
 	if err := c.phase(ctx, "complete", activities.Amount{}); err != nil {
@@ -202,7 +230,7 @@ func (c *continuous) checkpoint(ctx workflow.Context, due time.Time) error {
 	}
 	c.Checkpoints++
 	c.Last = activities.RecoveryPoint{BackupID: report.BackupID, At: at.UTC()}
-	c.shown()
+	c.shown(ctx)
 	c.show(ctx)
 	return nil
 }
@@ -216,37 +244,52 @@ func checkpointID(id string, at time.Time) (string, error) {
 	return expanded, err
 }
 
-// follow copies the parts of a plan. When all of them can be in work at once
-// they go on until due with what is written meanwhile; else until is zero. at
-// is when the first part ended.
-func (c *continuous) follow(ctx workflow.Context, req activities.BackupRequest, plan activities.BackupPlan, due time.Time) (until, at time.Time, err error) {
+// follow copies the parts of a plan and returns up to when they have
+// everything. When all of them can be in work at once they go on until due with
+// what is written meanwhile.
+func (c *continuous) follow(ctx workflow.Context, req activities.BackupRequest, plan activities.BackupPlan, due time.Time) (at time.Time, err error) {
 	var a *activities.Continuous
+	var until time.Time // zero: not at all
 	if plan.Parts <= req.Options.MaxConcurrentParts {
 		until = due
 	}
-	at = due
-	since := c.Last.At
-	if since.IsZero() {
-		since = c.StartedAt
-	}
 	err = c.eachPart(ctx, plan.Parts, req.Options.MaxConcurrentParts, func(ctx workflow.Context, part int) workflow.Future {
-		f := workflow.ExecuteActivity(follows(ctx, part, plan.Parts), a.FollowPart, req, plan, part, until, since)
+		future, set := workflow.NewFuture(ctx)
+		follow := workflow.ExecuteActivity(follows(ctx, part, plan.Parts), a.FollowPart, req, plan, part, until)
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			if f.Get(ctx, nil) == nil && workflow.Now(ctx).Before(at) {
-				at = workflow.Now(ctx)
+			var did activities.Followed
+			err := follow.Get(ctx, &did)
+			if err == nil && (at.IsZero() || did.At.Before(at)) {
+				at = did.At
 			}
+			set.Set(did.Amount, err)
 		})
-		return f
+		return future
 	})
-	return until, at, err
+	return at, err
+}
+
+// measures measures the lag from time to time, while there is a backup and no
+// pause. The longer the last backup lies back, the longer it waits: so it is
+// seen to grow, and history is not full of it.
+func (c *continuous) measures(ctx workflow.Context) {
+	every := min(max(c.interval/5, 5*time.Second), time.Minute)
+	for {
+		if workflow.Await(ctx, func() bool { return c.Last.BackupID != "" && !c.pauseWanted() }) != nil {
+			return // the end of ctx
+		}
+		of := c.Last.BackupID
+		c.measure(ctx)
+		wait := max(every, min(workflow.Now(ctx).Sub(c.Last.At)/8, time.Hour))
+		if _, err := workflow.AwaitWithTimeout(ctx, wait, func() bool { return c.Last.BackupID != of || c.pauseWanted() }); err != nil {
+			return
+		}
+	}
 }
 
 // measure counts what is not in the last backup. That it cannot is seen by the
 // age of the last count.
 func (c *continuous) measure(ctx workflow.Context) {
-	if c.Last.BackupID == "" || ctx.Err() != nil {
-		return
-	}
 	var a *activities.Continuous
 	once := workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: time.Minute, HeartbeatTimeout: heartbeatTimeout, Summary: "measure the lag",
@@ -255,7 +298,7 @@ func (c *continuous) measure(ctx workflow.Context) {
 	point := c.Last
 	if err := workflow.ExecuteActivity(once, a.MeasureLag, c.req.BackupRequest, point).Get(ctx, &point); err == nil && point.BackupID == c.Last.BackupID {
 		c.Last = point
-		c.shown()
+		c.shown(ctx)
 		c.show(ctx)
 	}
 }

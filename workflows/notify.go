@@ -6,6 +6,7 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -56,8 +57,12 @@ func tell(ctx workflow.Context, n config.Notifications, e notify.Event) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx) // also after a cancel
 	info := workflow.GetInfo(ctx)
 	e.StartedAt, e.At = info.WorkflowStartTime, workflow.Now(ctx)
+	name := e.Event
+	if e.Answered {
+		name = "answered"
+	}
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:        fmt.Sprintf("notify/%s/%s/%d", info.WorkflowExecution.ID, e.Event, e.At.UnixMilli()),
+		WorkflowID:        fmt.Sprintf("notify/%s/%s/%d", info.WorkflowExecution.ID, name, e.At.UnixMilli()),
 		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON,
 		StaticSummary:     "Tell: " + e.Text,
 	})
@@ -123,6 +128,23 @@ const (
 	took    = "kafka_backup_operation_duration"
 )
 
+// Kinds are the kinds of operation, as [Progress] and the search attributes
+// have them.
+var Kinds = []string{"backup", "continuous", "restore", "prune", "validate", "offset-reset", "offset-reset-bulk", "offset-rollback", "offset-snapshot", "offset-snapshot-delete"}
+
+// CountFromZero makes the counters of operations known before anything is
+// counted: an alert on how much one grew does not see it begin with 1.
+func CountFromZero(metrics client.MetricsHandler) {
+	for _, result := range []string{resultSucceeded, resultFailed, resultCancelled} {
+		for _, kind := range Kinds {
+			metrics.WithTags(map[string]string{"kind": kind, "result": result}).Counter(counted).Inc(0)
+		}
+		if result != resultCancelled {
+			metrics.WithTags(map[string]string{"result": result}).Counter(countedCheckpoints).Inc(0)
+		}
+	}
+}
+
 // tellEnd counts the end of the operation and tells of it.
 func (o *operation) tellEnd(ctx workflow.Context, err error) {
 	result := resultOf(err)
@@ -149,6 +171,14 @@ func (o *operation) tellWaiting(ctx workflow.Context, q *Question) {
 	e := o.event(ctx, notify.Event{Event: config.OnWaiting, Kind: o.Kind})
 	e.Text = fmt.Sprintf("%s waits for approval until %s: %s (plan %s)", o.name(ctx), q.Until.UTC().Format(time.RFC3339), q.Plan.Summary, short(q.Plan.Digest))
 	tell(ctx, o.requested.Notifications, e)
+}
+
+// tellAnswered tells that it waits no more, whoever or whatever ended that. It is
+// told to PagerDuty only, where an incident is open for it.
+func (o *operation) tellAnswered(ctx workflow.Context) {
+	e := o.event(ctx, notify.Event{Event: config.OnWaiting, Kind: o.Kind, Answered: true})
+	e.Text = o.name(ctx) + " does not wait for approval any more"
+	tell(ctx, config.Notifications{PagerDuty: o.requested.Notifications.Only(config.OnWaiting).PagerDuty}, e)
 }
 
 func (o *operation) event(ctx workflow.Context, e notify.Event) notify.Event {

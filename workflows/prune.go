@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -97,6 +98,11 @@ func Prune(ctx workflow.Context, req activities.PruneRequest) (report activities
 		o.did("%d backups are dropped; %s in %s were removed", report.Dropped, render.Bytes(report.Freed.Bytes), render.Number(report.Freed.Objects, "object"))
 		o.notDone("not all objects of the backups that were dropped are removed; the next prune goes on")
 		return report, err
+	}
+	if report.Secret != "" {
+		w := fmt.Sprintf("operation %s is running and does not say which backup it uses, so no objects were removed; the next prune does", report.Secret)
+		report.Warnings = append(report.Warnings, w)
+		o.note("%s", w)
 	}
 	report.FinishedAt = workflow.Now(ctx)
 	return report, nil

@@ -27,6 +27,8 @@ type recording struct {
 	ctx context.Context
 	c   client.Client
 	id  string
+	// first is the id of its first run, which is saved.
+	first string
 	// stop stops the workers.
 	stop func()
 }
@@ -80,6 +82,7 @@ func (r *recording) run(s scenario) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.first = run.GetRunID()
 	if s.do != nil {
 		s.do(r)
 	}
@@ -162,7 +165,7 @@ func (w *fakes) drain(name string, do func()) {
 }
 
 func (r *recording) events() (all []*historypb.HistoryEvent) {
-	events := r.c.GetWorkflowHistory(r.ctx, r.id, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	events := r.c.GetWorkflowHistory(r.ctx, r.id, r.first, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for events.HasNext() {
 		e, err := events.Next()
 		if err != nil {
@@ -225,6 +228,21 @@ func (r *recording) update(name string, a Answer) {
 		err = h.Get(r.ctx, nil)
 	}
 	r.t.Logf("%s: %s by %s: %v", r.id, name, a.By, err)
+}
+
+// nextRun waits until the operation has continued as new.
+func (r *recording) nextRun() {
+	for {
+		d, err := r.c.DescribeWorkflowExecution(r.ctx, r.id, "")
+		if err == nil && d.GetWorkflowExecutionInfo().GetExecution().GetRunId() != r.first {
+			return
+		}
+		select {
+		case <-r.ctx.Done():
+			r.t.Fatalf("%s: it does not continue as new: %v", r.id, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func (r *recording) await(s State) {

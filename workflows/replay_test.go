@@ -220,6 +220,10 @@ var scenarios = []scenario{
 		r.await(Paused)
 		r.cancel()
 	}},
+	{name: "backup-approved", workflow: Backup, request: gatedBackup(), do: func(r *recording) {
+		r.await(Waiting)
+		r.update(Approve, Answer{By: "alice", Plan: digestA})
+	}},
 	{name: "continuous", workflow: Continuous, request: continuousBackup(), do: func(r *recording) {
 		r.until("a backup", func(p Progress) bool { return p.RecoveryPoint != nil })
 		r.signal(SignalCancel, Control{By: "dave"})
@@ -237,6 +241,19 @@ var scenarios = []scenario{
 	{name: continuedAsNew + "-cancelled-by-request", workflow: Continuous, request: continuousBackup(), do: func(r *recording) {
 		r.backups(2)
 		r.whileAway(func() { r.cancel() })
+	}},
+	{name: "continuous-cancelled-while-completing", workflow: Continuous, request: continuousBackup(), set: func(r *recording) {
+		r.meanwhile("CompleteBackup", r.cancel)
+	}},
+	{name: continuedAsNew + "-after-a-failure", workflow: Continuous, request: continuousBackup(), set: func(r *recording) {
+		r.hang("FollowPart 1", func() { r.signal(SignalPause, Control{By: "dave"}) })
+	}, do: func(r *recording) {
+		r.await(Paused)
+		r.refuse("PlanBackup")
+		r.signal(SignalResume, nil)
+		r.until("a failed backup", func(p Progress) bool { return len(p.Notes) > 0 })
+		r.nextRun()
+		r.signal(SignalCancel, Control{By: "dave"})
 	}},
 	{name: "offset-reset", workflow: OffsetReset, request: activities.OffsetRequest{}},
 	{name: "offset-reset-approved", workflow: OffsetReset, request: gatedReset(), do: func(r *recording) {
@@ -282,6 +299,7 @@ var scenarios = []scenario{
 		r.hang("DropBackups", func() { r.cancel() })
 	}},
 	{name: "validate", workflow: Validate, request: activities.ValidateRequest{BackupID: "b"}},
+	{name: "validate-newest", workflow: Validate, request: activities.ValidateRequest{}},
 	{name: "validate-paused", workflow: Validate, request: activities.ValidateRequest{BackupID: "b"}, set: func(r *recording) {
 		r.hang("ValidateBackup", func() { r.signal(SignalPause, nil) })
 	}, do: func(r *recording) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -71,10 +72,19 @@ type ScheduledReport struct {
 	WorkflowID string    `json:"workflow_id"`
 	RunID      string    `json:"run_id"`
 	BackupID   string    `json:"backup_id,omitempty"`
+	// Skipped says why nothing was started; empty where something was.
+	Skipped string `json:"skipped,omitempty"`
 }
 
-// Requester is who asked for the operations that a schedule starts.
-func Requester(scheduleID string) string { return "schedule " + scheduleID }
+// Requester is who is shown to have asked for the operations that a schedule
+// starts: the schedule, and the person who made it or changed it last. Where
+// four eyes are required, it is that person who may not approve them.
+func Requester(scheduleID, person string) string {
+	if person == "" {
+		return "schedule " + scheduleID
+	}
+	return "schedule " + scheduleID + " (" + person + ")"
+}
 
 // MemoOperation is the memo of a run of a schedule that names the workflow id
 // of the operation it started.
@@ -100,7 +110,16 @@ var scheduledAt = temporal.NewSearchAttributeKeyTime("TemporalScheduledStartTime
 // taken, by a finished backup or by what is left of one, the next free of
 // id-2, id-3 ... is used.
 //
-// A cancel cancels the operation and waits until it has stopped in order.
+// A prune that finds another one running on its repository does nothing, and
+// ends well.
+//
+// On a crash of a worker another one goes on; the operation does not notice. A
+// cancel cancels the operation and waits until it has stopped in order. A pause
+// pauses the operation.
+//
+// Signals: pause, resume, cancel, approve, reject, which all go on to the
+// operation; those that come before it has begun, when it has. Query: progress.
+// Updates are for the operation itself.
 func Scheduled(ctx workflow.Context, req ScheduledRequest) (report ScheduledReport, err error) {
 	report.At = workflow.GetInfo(ctx).WorkflowStartTime
 	if at, ok := workflow.GetTypedSearchAttributes(ctx).GetTime(scheduledAt); ok {
@@ -110,8 +129,47 @@ func Scheduled(ctx workflow.Context, req ScheduledRequest) (report ScheduledRepo
 	if err := workflow.SetQueryHandler(ctx, QueryProgress, func() (Progress, error) { return s.progress(ctx), nil }); err != nil {
 		return report, err
 	}
+	ctx, cancel := workflow.WithCancel(ctx)
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		events := s.signals(ctx, cancel)
+		for {
+			events.Select(ctx)
+		}
+	})
 	err = s.end(ctx, s.run(ctx))
 	return s.ScheduledReport, err
+}
+
+// signals passes each signal on to the operation.
+func (s *scheduled) signals(ctx workflow.Context, cancel workflow.CancelFunc) workflow.Selector {
+	events := workflow.NewNamedSelector(ctx, "signals")
+	for _, name := range []string{SignalPause, SignalResume, SignalCancel, Reject, Approve} {
+		c := workflow.GetSignalChannelWithOptions(ctx, name, workflow.SignalChannelOptions{Description: "Passed on to the operation that the run has started."})
+		events.AddReceive(c, func(c workflow.ReceiveChannel, _ bool) {
+			var raw converter.RawValue // passed on as it is
+			c.Receive(ctx, &raw)
+			switch pass := func(ctx workflow.Context) { s.pass(ctx, name, raw) }; {
+			case s.operation != nil:
+				pass(ctx)
+			case name == SignalCancel:
+				cancel()
+			default:
+				s.pending = append(s.pending, pass)
+			}
+		})
+	}
+	return events
+}
+
+// pass sends the operation a signal. One that has just ended does not hear it.
+func (s *scheduled) pass(ctx workflow.Context, name string, raw converter.RawValue) {
+	var arg any
+	if p := raw.Payload(); p != nil {
+		arg = raw
+	}
+	if err := s.operation.SignalChildWorkflow(ctx, name, arg).Get(ctx, nil); err != nil {
+		workflow.GetLogger(ctx).Warn("A signal was not passed on", "signal", name, "workflow_id", s.WorkflowID, "error", err)
+	}
 }
 
 // progress says which operation to look at.
@@ -127,7 +185,9 @@ func (s *scheduled) progress(ctx workflow.Context) Progress {
 type scheduled struct {
 	ScheduledRequest
 	ScheduledReport
-	started bool // the operation exists
+	started   bool                         // an operation was begun
+	operation workflow.ChildWorkflowFuture // that runs now; nil: none does
+	pending   []func(workflow.Context)     // signals that came before there was one
 }
 
 // maxNames is how many names are tried for an operation. More than that many
@@ -154,7 +214,9 @@ func (s *scheduled) run(ctx workflow.Context) error {
 			return err
 		}
 		if s.Prune != nil {
-			return temporal.NewNonRetryableApplicationError("a prune of "+s.Place+" is running already; this run did nothing", activities.Exists, err)
+			s.Skipped = "a prune of " + s.Place + " is running already"
+			workflow.SetCurrentDetails(ctx, s.Skipped+", so this run did nothing.")
+			return nil
 		}
 	}
 	return temporal.NewNonRetryableApplicationError(
@@ -188,7 +250,7 @@ func (s *scheduled) name(ctx workflow.Context) (string, error) {
 // operate starts the operation under a name and waits for its end.
 func (s *scheduled) operate(ctx workflow.Context, name string) error {
 	id := s.Kind() + "/" + name + "/" + s.PlaceID
-	attributes := temporalservice.Attributes{Kind: s.Kind(), Repository: s.Place, Requester: Requester(s.Schedule)}
+	attributes := temporalservice.Attributes{Kind: s.Kind(), Repository: s.Place, Requester: s.requester()}
 	summary := fmt.Sprintf("%s by schedule %s in %s", s.Kind(), s.Schedule, s.Place)
 	var operation, request any
 	switch {
@@ -241,7 +303,18 @@ func (s *scheduled) operate(ctx workflow.Context, name string) error {
 		return err
 	}
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Schedule **%s**, run of %s: workflow `%s`", s.Schedule, s.At.UTC().Format(time.RFC3339), id))
-	return child.Get(ctx, nil)
+	s.operation = child
+	for ; len(s.pending) > 0; s.pending = s.pending[1:] {
+		s.pending[0](ctx)
+	}
+	err := child.Get(ctx, nil)
+	s.operation = nil
+	return err
+}
+
+// requester is who is shown to have asked for the operation.
+func (s *scheduled) requester() string {
+	return Requester(s.Schedule, s.ScheduledRequest.Requested().Requester)
 }
 
 // attributes tells whether the namespace has the product's search attributes.
@@ -265,11 +338,14 @@ func (s *scheduled) end(ctx workflow.Context, err error) error {
 		return err
 	case resultSucceeded:
 		e = notify.Event{Event: config.OnSuccess, Kind: s.Kind(), Text: fmt.Sprintf("%s by schedule %s succeeded", s.Kind(), s.Schedule)}
+		if s.Skipped != "" {
+			e.Text = fmt.Sprintf("%s by schedule %s did nothing: %s", s.Kind(), s.Schedule, s.Skipped)
+		}
 	default:
 		e = failureEvent(s.Kind(), err)
 		e.Text = fmt.Sprintf("%s by schedule %s failed: %s", s.Kind(), s.Schedule, e.Error)
 	}
-	e.Schedule, e.BackupID, e.WorkflowID, e.RunID, e.Requester = s.Schedule, s.BackupID, s.WorkflowID, s.RunID, Requester(s.Schedule)
+	e.Schedule, e.BackupID, e.WorkflowID, e.RunID, e.Requester = s.Schedule, s.BackupID, s.WorkflowID, s.RunID, s.requester()
 	if !s.started {
 		run := workflow.GetInfo(ctx).WorkflowExecution
 		e.WorkflowID, e.RunID = run.ID, run.RunID

@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
@@ -22,6 +24,7 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 	"github.com/kafka-backup/kafka-backup/internal/schedule"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
 // run is a run of a schedule in Temporal's test environment: backups do what
@@ -180,6 +183,135 @@ func TestScheduledRunIsCancelled(t *testing.T) {
 	}
 }
 
+// gatedTidy is a schedule for a prune that needs the approval of somebody else
+// than carol, who made it.
+func gatedTidy() ScheduledRequest {
+	p := gatedPrune()
+	return ScheduledRequest{Schedule: "tidy", Place: "/backups", PlaceID: "backups-1", Prune: &p}
+}
+
+// Signals to the run of a schedule are for the operation that it has started.
+func TestScheduledRunPassesSignalsOn(t *testing.T) {
+	for name, c := range map[string]struct {
+		send func(w *world)
+		end  func(t *testing.T, w *world, err error)
+	}{
+		"approved by the one who made it, and then by another": {
+			func(w *world) {
+				w.after(time.Minute, func() { w.SignalWorkflow(Approve, Answer{By: "carol", Plan: digestA}) })
+				w.after(2*time.Minute, func() {
+					if w.called("DropBackups") {
+						w.t.Error("carol approved what her schedule does")
+					}
+					w.SignalWorkflow(Approve, Answer{By: "alice", Plan: digestA})
+				})
+			},
+			func(t *testing.T, w *world, err error) {
+				if err != nil || !w.called("Sweep") {
+					t.Errorf("%v, %q", err, w.calls)
+				}
+			},
+		},
+		"rejected": {
+			func(w *world) { w.after(time.Minute, func() { w.SignalWorkflow(Reject, Answer{By: "bob"}) }) },
+			func(t *testing.T, w *world, err error) {
+				var app *temporal.ApplicationError
+				if !errors.As(err, &app) || app.Type() != activities.NotApproved {
+					t.Errorf("%v", err)
+				}
+			},
+		},
+		"cancelled": {
+			func(w *world) {
+				w.after(time.Minute, func() { w.SignalWorkflow(SignalCancel, Control{By: "dave", Reason: "not now"}) })
+			},
+			func(t *testing.T, w *world, err error) {
+				var canceledErr *temporal.CanceledError
+				var left Left
+				if !errors.As(err, &canceledErr) || canceledErr.Details(&left) != nil || left.By == nil || left.By.By != "dave" {
+					t.Errorf("%v, %+v", err, left)
+				}
+			},
+		},
+		"paused and resumed": {
+			func(w *world) {
+				w.after(time.Minute, func() { w.SignalWorkflow(SignalPause, nil) })
+				w.after(2*time.Minute, func() { w.SignalWorkflow(Approve, Answer{By: "bob", Plan: digestA}) })
+				w.after(30*time.Minute, func() {
+					if w.called("DropBackups") {
+						w.t.Error("it goes on while it is paused")
+					}
+					w.SignalWorkflow(SignalResume, nil)
+				})
+			},
+			func(t *testing.T, w *world, err error) {
+				if err != nil || !w.called("Sweep") {
+					t.Errorf("%v, %q", err, w.calls)
+				}
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.RegisterWorkflow(Prune)
+			w.RegisterWorkflow(Scheduled)
+			c.send(w)
+			w.ExecuteWorkflow(Scheduled, gatedTidy())
+			if !w.IsWorkflowCompleted() {
+				t.Fatal("it does not end")
+			}
+			c.end(t, w, w.GetWorkflowError())
+		})
+	}
+}
+
+// A signal that comes before the operation has begun is passed on when it has;
+// a cancel ends the run.
+func TestScheduledRunKeepsEarlySignals(t *testing.T) {
+	for _, signal := range []string{SignalPause, SignalCancel} {
+		t.Run(signal, func(t *testing.T) {
+			w := newWorld(t)
+			w.RegisterWorkflow(Backup)
+			w.RegisterWorkflow(Scheduled)
+			w.on["FreeBackupID"] = func(context.Context) error {
+				w.SignalWorkflow(signal, Control{By: "dave"})
+				return nil
+			}
+			copied := true
+			w.after(time.Hour, func() {
+				copied = w.called("CompleteBackup")
+				w.SignalWorkflow(SignalResume, nil)
+			})
+			w.ExecuteWorkflow(Scheduled, scheduledBackup())
+			err := w.GetWorkflowError()
+			if signal == SignalPause && (err != nil || copied || !w.called("CompleteBackup")) {
+				t.Errorf("it was complete within the pause: %v; %v, %q", copied, err, w.calls)
+			}
+			var canceledErr *temporal.CanceledError
+			if signal == SignalCancel && (!errors.As(err, &canceledErr) || w.called("PlanBackup")) {
+				t.Errorf("it ends with %v, %q", err, w.calls)
+			}
+		})
+	}
+}
+
+// A prune that meets another one on its repository has nothing to do.
+func TestScheduledPruneLeavesItToOneThatRuns(t *testing.T) {
+	r := newRun(t, time.Unix(0, 0))
+	r.RegisterWorkflow(Prune)
+	r.OnWorkflow(Prune, mock.Anything, mock.Anything).Return(activities.PruneReport{}, &temporal.ChildWorkflowExecutionAlreadyStartedError{})
+	req := gatedTidy()
+	req.Prune.Notifications = nightly.Backup.Notifications
+	r.ExecuteWorkflow(Scheduled, req)
+	var report ScheduledReport
+	if err := r.GetWorkflowResult(&report); err != nil || !strings.Contains(report.Skipped, "a prune of /backups is running already") {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if len(r.events) != 1 || r.events[0].Event.Event != config.OnSuccess || !strings.Contains(r.events[0].Event.Text, "did nothing") {
+		t.Errorf("told %+v", r.events)
+	}
+}
+
 // Every channel is told, each tried again by itself; one that refuses for good
 // does not keep the others from it.
 func TestNotify(t *testing.T) {
@@ -239,6 +371,66 @@ func TestValidateFailsWhereSomethingIsWrong(t *testing.T) {
 		if !errors.As(err, &app) || app.Type() != activities.Corrupt || !strings.Contains(app.Message(), "2 problems") {
 			t.Errorf("of a damaged one: %v", err)
 		}
+	}
+}
+
+// However a wait for approval ends, PagerDuty is told that it has; others are
+// not told of it a second time.
+func TestOperationTellsThatItWaitsNoMore(t *testing.T) {
+	for name, end := range map[string]func(w *world){
+		"approved":  func(w *world) { w.after(time.Minute, func() { w.give(Approve, Answer{By: "alice", Plan: digestA}) }) },
+		"rejected":  func(w *world) { w.after(time.Minute, func() { w.give(Reject, Answer{By: "alice"}) }) },
+		"cancelled": func(w *world) { w.after(time.Minute, w.CancelWorkflow) },
+		"timed out": func(*world) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.RegisterWorkflow(Notify)
+			var mu sync.Mutex
+			var told []string
+			w.RegisterActivityWithOptions(func(_ context.Context, req activities.NotifyRequest, channel string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, fmt.Sprintf("%s %v", channel, req.Event.Answered))
+				return nil
+			}, activity.RegisterOptions{Name: "Deliver"})
+			req := gatedRestore()
+			on := []string{config.OnWaiting}
+			req.Notifications = config.Notifications{Slack: config.Slack{URL: config.NewSecret("${SLACK}"), On: on},
+				PagerDuty: config.PagerDuty{RoutingKey: config.NewSecret("${KEY}"), On: on}}
+			end(w)
+			w.ExecuteWorkflow(Restore, req)
+			mu.Lock()
+			defer mu.Unlock()
+			slices.Sort(told)
+			if want := []string{"pagerduty false", "pagerduty true", "slack false"}; !slices.Equal(told, want) {
+				t.Errorf("told %q, want %q", told, want)
+			}
+		})
+	}
+}
+
+// A check of the newest backup says which that is, before it begins to read.
+func TestValidateSaysWhichBackupItChecks(t *testing.T) {
+	w := newWorld(t)
+	var checked string
+	w.RegisterActivityWithOptions(func(_ context.Context, req activities.ValidateRequest) (activities.ValidateReport, error) {
+		checked = req.BackupID
+		return activities.ValidateReport{}, nil
+	}, activity.RegisterOptions{Name: "ValidateBackup"})
+	if err := w.SetTypedSearchAttributesOnStart(temporal.NewSearchAttributes(temporalservice.KeyKind.ValueSet("validate"))); err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	w.OnUpsertTypedSearchAttributes(mock.MatchedBy(func(a temporal.SearchAttributes) bool {
+		if id, ok := a.GetKeyword(temporalservice.KeyBackupID); ok && checked == "" {
+			said = id
+		}
+		return true
+	})).Return(nil)
+	w.ExecuteWorkflow(Validate, activities.ValidateRequest{})
+	if err := w.GetWorkflowError(); err != nil || checked != "newest" || said != "newest" {
+		t.Errorf("it checked %q and had said %q: %v", checked, said, err)
 	}
 }
 

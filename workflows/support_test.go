@@ -108,6 +108,12 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("PlanBackup", func(ctx context.Context, _ activities.BackupRequest) (activities.BackupPlan, error) {
 		return activities.BackupPlan{Key: "plan", Digest: digestA, Parts: 3, Topics: 1, Total: activities.Amount{Records: 300, Bytes: 3000, Partitions: 3}}, w.do(ctx, "PlanBackup")
 	})
+	act("ProposeBackup", func(ctx context.Context, _ activities.BackupRequest, round int) (activities.BackupPlan, error) {
+		return activities.BackupPlan{Key: fmt.Sprintf("plan-%d", round), Digest: w.digests[min(round, len(w.digests)-1)], Parts: 3, Topics: 1}, w.do(ctx, "ProposeBackup")
+	})
+	act("BeginBackup", func(ctx context.Context, _ activities.BackupRequest, p activities.BackupPlan) (activities.BackupPlan, error) {
+		return p, w.do(ctx, "BeginBackup "+p.Key)
+	})
 	act("CopyPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int) (activities.Amount, error) {
 		return activities.Amount{Records: 100}, w.do(ctx, fmt.Sprintf("CopyPart %d", part))
 	})
@@ -127,11 +133,14 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("ValidateBackup", func(ctx context.Context, _ activities.ValidateRequest, _ repository.Checked) (activities.ValidateReport, error) {
 		return activities.ValidateReport{}, w.do(ctx, "ValidateBackup")
 	})
+	act("NewestBackup", func(ctx context.Context, _ config.Storage) (string, error) {
+		return "newest", w.do(ctx, "NewestBackup")
+	})
 	act("FreeBackupID", func(ctx context.Context, _ config.Storage, base string, n int) (string, error) {
 		return activities.NumberedID(base, n), w.do(ctx, "FreeBackupID")
 	})
-	act("FollowPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int, _, _ time.Time) (activities.Amount, error) {
-		return activities.Amount{Records: 1}, w.do(ctx, fmt.Sprintf("FollowPart %d", part))
+	act("FollowPart", func(ctx context.Context, _ activities.BackupRequest, _ activities.BackupPlan, part int, _ time.Time) (activities.Followed, error) {
+		return activities.Followed{Amount: activities.Amount{Records: 1}, At: time.Now()}, w.do(ctx, fmt.Sprintf("FollowPart %d", part))
 	})
 	act("MeasureLag", func(ctx context.Context, _ activities.BackupRequest, p activities.RecoveryPoint) (activities.RecoveryPoint, error) {
 		return p, w.do(ctx, "MeasureLag")

@@ -7,6 +7,7 @@ import (
 	"github.com/kafka-backup/kafka-backup/activities"
 	"github.com/kafka-backup/kafka-backup/internal/render"
 	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/internal/temporalservice"
 )
 
 // Validate checks that a backup is whole: every object is there and is what
@@ -33,6 +34,16 @@ func Validate(ctx workflow.Context, req activities.ValidateRequest) (report acti
 		return report, err
 	}
 	var a *activities.Validate
+	if req.BackupID == "" {
+		if err := o.step(ctx, "find the newest backup", &req.BackupID, a.NewestBackup, req.Storage); err != nil {
+			return report, err
+		}
+		// So that prune leaves it alone, and does not wait for it.
+		if err := temporalservice.Upsert(ctx, temporalservice.Attributes{BackupID: req.BackupID}); err != nil {
+			return report, err
+		}
+		o.about(req.Requested, req.BackupID)
+	}
 	var reached repository.Checked
 	err = o.eachPart(ctx, 1, 1, func(ctx workflow.Context, part int) workflow.Future {
 		future, set := workflow.NewFuture(ctx)

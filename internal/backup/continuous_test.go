@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"gocloud.dev/blob/memblob"
@@ -213,6 +214,94 @@ func TestFollowTakesWhatComesAfterThePlan(t *testing.T) {
 	s.same(s.backup("d", "c", time.Time{}))
 }
 
+// written is records and the time at which all of them were acknowledged.
+type written struct {
+	at   time.Time
+	upto int // records of each partition
+}
+
+// holdsUpTo checks a time up to which a backup is said to have everything.
+func (s *source) holdsUpTo(m *repository.Manifest, caughtUp time.Time, log []written) {
+	s.t.Helper()
+	got, _ := s.holds(m)
+	for _, w := range log {
+		for p := range got {
+			if w.at.Before(caughtUp) && len(got[p]) < w.upto {
+				s.t.Errorf("partition %d has %d records; %d were there at %v, which is before %v", p, len(got[p]), w.upto, w.at, caughtUp)
+			}
+		}
+	}
+}
+
+// What a part says to have is in the backup: with records coming all the time,
+// when it is followed, when the time is up before it has reached its planned
+// end, and when it is stopped and goes on after the time is up.
+func TestAPartHasWhatItSaysToHave(t *testing.T) {
+	for name, copy := range map[string]func(s *source, plan *Plan) Copied{
+		"followed": func(s *source, plan *Plan) Copied {
+			did, err := s.copier(time.Now().Add(time.Second)).Copy(s.ctx, plan, 0)
+			s.check(err)
+			if !did.CaughtUp.After(plan.CreatedAt) {
+				s.t.Error("it was followed, and says to have no more than was planned")
+			}
+			return did
+		},
+		"slow": func(s *source, plan *Plan) Copied {
+			time.Sleep(100 * time.Millisecond) // records come meanwhile
+			did, err := s.copier(time.Now()).Copy(s.ctx, plan, 0)
+			s.check(err)
+			return did
+		},
+		"stopped across the end": func(s *source, plan *Plan) Copied {
+			until := time.Now().Add(300 * time.Millisecond)
+			ctx, stop := context.WithTimeout(s.ctx, 100*time.Millisecond)
+			defer stop()
+			if _, err := s.copier(until).Copy(ctx, plan, 0); !errors.Is(err, context.DeadlineExceeded) {
+				s.t.Fatal(err)
+			}
+			time.Sleep(time.Until(until) + 50*time.Millisecond)
+			did, err := s.copier(until).Copy(s.ctx, plan, 0)
+			s.check(err)
+			return did
+		},
+		"another attempt was first": func(s *source, plan *Plan) Copied {
+			_, err := s.copier(time.Time{}).Copy(s.ctx, plan, 0)
+			s.check(err)
+			did, err := s.copier(time.Now().Add(200*time.Millisecond)).Copy(s.ctx, plan, 0)
+			s.check(err)
+			return did
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSource(t)
+			s.produce(10)
+			before := time.Now()
+			plan := s.plan("c", "")
+			stop, stopped := make(chan struct{}), make(chan []written)
+			go func() {
+				var log []written
+				for {
+					select {
+					case <-stop:
+						stopped <- log
+						return
+					default:
+						s.produce(1)
+						log = append(log, written{time.Now(), s.n})
+					}
+				}
+			}()
+			did := copy(s, plan)
+			close(stop)
+			log := <-stopped
+			if before.Sub(did.CaughtUp) > time.Millisecond { // as exact as it is written
+				t.Errorf("it says to have everything up to %v, before it was planned at %v", did.CaughtUp, before)
+			}
+			s.holdsUpTo(s.complete(plan), did.CaughtUp, log)
+		})
+	}
+}
+
 // A part that is stopped anywhere, also while it merges, and begun again has
 // everything once.
 func TestStoppedAnywhereLosesNothing(t *testing.T) {
@@ -237,6 +326,63 @@ func TestStoppedAnywhereLosesNothing(t *testing.T) {
 		s.same(s.complete(plan))
 		previous = id
 	})
+}
+
+// What was proposed and not begun stands in nobody's way, and what is proposed
+// again is what there is then. What was begun is gone on with.
+func TestAProposalBeginsNothing(t *testing.T) {
+	s := newSource(t)
+	s.produce(3)
+	propose := func(key string, topics ...string) *Plan {
+		t.Helper()
+		plan, ref, err := Propose(s.ctx, s.cluster, s.repo, Request{BackupID: "b", Topics: config.TopicFilter{Include: topics}, Options: s.options}, key)
+		s.check(err)
+		if ref.Key != key {
+			t.Errorf("the plan is at %s", ref.Key)
+		}
+		return plan
+	}
+	first := propose("operations/w/0.json", "*")
+	s.produce(4)
+	second := propose("operations/w/1.json", "*")
+	if second.Content != first.Content {
+		t.Error("records that come are another plan")
+	}
+	if second.Offsets != 7*partitions {
+		t.Errorf("what is proposed again has %d offsets", second.Offsets)
+	}
+	if again := propose("operations/w/1.json", "*"); again.Offsets != second.Offsets || again.Parts[0] != second.Parts[0] {
+		t.Error("an attempt that is made again proposes something else")
+	}
+	if _, err := kadm.NewClient(s.client).CreateTopic(s.ctx, 1, 1, nil, "more"); err != nil {
+		t.Fatal(err)
+	}
+	if third := propose("operations/w/2.json", "*"); third.Content == first.Content {
+		t.Error("a topic that has come is the same plan")
+	}
+
+	// The first was not approved; another selection is proposed under the same id, and begun.
+	other := propose("operations/v/0.json", topic)
+	begun, _, err := Begin(s.ctx, s.repo, "operations/v/0.json")
+	s.check(err)
+	if begun.Content != other.Content {
+		t.Error("another plan was begun")
+	}
+	if _, _, err := Begin(s.ctx, s.repo, "operations/w/1.json"); !errors.As(err, new(*ExistsError)) {
+		t.Errorf("two plans are begun: %v", err)
+	}
+	// Started again, it goes on.
+	s.topics = []string{topic}
+	s.produce(1)
+	if again := s.plan("b", ""); again.Parts[0] != begun.Parts[0] {
+		t.Error("started again, it has another plan")
+	}
+	_, err = s.copier(time.Time{}).Copy(s.ctx, begun, 0)
+	s.check(err)
+	got, _ := s.holds(s.complete(begun))
+	if len(got[0]) != 7 {
+		t.Errorf("it has %d records", len(got[0]))
+	}
 }
 
 func TestTheBackupToAddToCanBeSaid(t *testing.T) {

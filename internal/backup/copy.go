@@ -49,34 +49,46 @@ type Copier struct {
 	Report func(Progress)
 }
 
-// Copy copies one part, going on where earlier attempts ended, and returns
-// what the part has copied in all attempts together. When ctx ends, what is in
-// hand is still written.
-func (c *Copier) Copy(ctx context.Context, plan *Plan, part int) (Amount, error) {
+// Copied is what a part has copied in all attempts together.
+type Copied struct {
+	Amount
+	// CaughtUp is a time up to which the part has everything that was committed
+	// to its partitions: when each was last seen to have nothing more. It is
+	// that of the plan where the part was not followed. Zero: it is not done.
+	CaughtUp time.Time
+}
+
+// Copy copies one part, going on where earlier attempts ended. When ctx ends,
+// what is in hand is still written.
+func (c *Copier) Copy(ctx context.Context, plan *Plan, part int) (Copied, error) {
 	var pp PlanPart
 	if err := c.Repository.GetDocument(ctx, plan.Parts[part], &pp); err != nil {
-		return Amount{}, fmt.Errorf("read the plan of part %d: %w", part, err)
+		return Copied{}, fmt.Errorf("read the plan of part %d: %w", part, err)
 	}
 	for begun, again := -1, 0; ; again++ {
 		r, err := load(ctx, c.Repository, plan.BackupID, &pp)
 		if err != nil {
-			return Amount{}, err
+			return Copied{}, err
 		}
 		if r.sequence != begun {
 			begun, again = r.sequence, 0
 		}
-		err = c.fetch(ctx, r)
+		caughtUp, err := c.fetch(ctx, r, plan.CreatedAt)
 		if errors.Is(err, repository.ErrExists) && again < 3 {
 			continue // another attempt was first: go on after its segment
 		}
 		if err != nil {
-			return r.amount(), err
+			return Copied{Amount: r.amount()}, err
 		}
 		shard := r.shard()
-		if _, _, err := c.Repository.AdoptIndex(ctx, plan.BackupID, part, shard); err != nil {
-			return Amount{}, err
+		_, created, err := c.Repository.AdoptIndex(ctx, plan.BackupID, part, shard)
+		if err != nil {
+			return Copied{}, err
 		}
-		return copied(&pp, shard), nil
+		if !created { // how far another attempt had followed is not known
+			caughtUp = plan.CreatedAt
+		}
+		return Copied{copied(&pp, shard), caughtUp}, nil
 	}
 }
 
@@ -103,8 +115,9 @@ func copied(pp *PlanPart, shard *repository.Shard) (did Amount) {
 }
 
 // fetch runs fetch lanes, encoders and the segment writer until the part is
-// complete. ErrExists means that another attempt closed a segment first.
-func (c *Copier) fetch(ctx context.Context, r *run) error {
+// complete, and returns Copied.CaughtUp. ErrExists means that another attempt
+// closed a segment first. planned is when the ends in the plan were seen.
+func (c *Copier) fetch(ctx context.Context, r *run, planned time.Time) (caughtUp time.Time, err error) {
 	targets := make([]transfer.FetchPartition, len(r.partitions))
 	for i, p := range r.partitions {
 		targets[i] = transfer.FetchPartition{
@@ -121,7 +134,7 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 		opts.MaxBytes = min(opts.MaxBytes, int32(min(answer, math.MaxInt32)))
 		opts.Rate = rate.NewLimiter(rate.Limit(share), answer)
 	}
-	f := follower{targets: targets, opts: opts}
+	f := newFollower(targets, opts, planned)
 	w := newWriter(ctx, c, r)
 	stop := make(chan struct{})
 	fctx, cancel := context.WithCancelCause(ctx)
@@ -132,13 +145,13 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 			cancel(err)
 		}
 	}()
-	err := c.merge(fctx, r, w)
+	err = c.merge(fctx, r, w)
 	merged := err == nil
 	if merged {
-		planned := slices.Clone(targets)
-		err = transfer.Fetch(fctx, c.Cluster.Client(), targets, opts, f.take(w.take))
+		begun := slices.Clone(targets)
+		err = transfer.Fetch(fctx, c.Cluster.Client(), targets, f.opts, f.take(w.take))
 		if err == nil {
-			err = r.inTime(planned)
+			err = r.inTime(begun)
 		}
 	}
 	if err == nil && time.Now().Before(c.Until) {
@@ -148,12 +161,12 @@ func (c *Copier) fetch(ctx context.Context, r *run) error {
 	w.finish(err != nil && (ctx.Err() == nil || !merged))
 	<-stop
 	if w.err != nil {
-		return w.err
+		return caughtUp, w.err
 	}
 	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
+		return caughtUp, context.Cause(ctx)
 	}
-	return err
+	return f.caughtUp(), err
 }
 
 // compacted tells whether a topic's cleanup policy, its own or the brokers',

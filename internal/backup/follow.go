@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -13,8 +14,27 @@ import (
 // follower goes on with partitions that have reached their planned ends.
 type follower struct {
 	targets []transfer.FetchPartition // where they are
+	seen    []time.Time               // when each was last seen with nothing more
 	opts    transfer.FetchOptions
 }
+
+// newFollower begins with partitions whose ends were seen at a time.
+func newFollower(targets []transfer.FetchPartition, opts transfer.FetchOptions, planned time.Time) *follower {
+	f := &follower{targets: targets, seen: make([]time.Time, len(targets)), opts: opts}
+	for i := range f.seen {
+		f.seen[i] = planned
+	}
+	f.opts.CaughtUp = func(i int, at time.Time) {
+		if at.After(f.seen[i]) {
+			f.seen[i] = at
+		}
+	}
+	return f
+}
+
+// caughtUp is until when everything that was written to the partitions was
+// taken. All partitions have reached their planned ends.
+func (f *follower) caughtUp() time.Time { return slices.MinFunc(f.seen, time.Time.Compare) }
 
 // take notes how far each partition is. Calls for one partition come one
 // after the other.

@@ -28,7 +28,11 @@ type Plan struct {
 	// Request is the SHA-256, in hexadecimal, of what was asked for: topics
 	// and options that decide what is copied. A run that is started again
 	// must ask for the same.
-	Request   string    `json:"request"`
+	Request string `json:"request"`
+	// Content is the SHA-256, in hexadecimal, of what the backup is to hold:
+	// Request, and which topics that selects, with their partitions. How many
+	// records there are is not in it: they come all the time.
+	Content   string    `json:"content"`
 	ClusterID string    `json:"cluster_id"`
 	CreatedAt time.Time `json:"created_at"`
 	// Previous are the backups whose segments are used again, the newest first.
@@ -117,6 +121,21 @@ func (r *Request) digest(clusterID string) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// content identifies what a backup is to hold.
+func content(request string, topics []kafka.Topic) string {
+	all := []any{request}
+	for i := range topics {
+		t := &topics[i]
+		all = append(all, []any{t.Name, t.ID.String(), len(t.Partitions)})
+	}
+	data, err := json.Marshal(all)
+	if err != nil {
+		panic(err) // plain values
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
 // ExistsError says that a backup id is taken.
 type ExistsError struct {
 	BackupID string
@@ -137,8 +156,23 @@ func (e *NoTopicsError) Error() string {
 	return fmt.Sprintf("no topic matches include %q without exclude %q (check source.topics, and that the user may DESCRIBE the topics)", e.Filter.Include, e.Filter.Exclude)
 }
 
-// MakePlan plans a backup, or adopts the plan that an earlier attempt made.
+// MakePlan plans a backup and begins it, or adopts the plan with which an
+// earlier attempt began it.
 func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, req Request) (*Plan, repository.ObjectRef, error) {
+	plan, ref, err := Propose(ctx, cluster, repo, req, repository.PlanKey(req.BackupID))
+	if err == nil && plan.Request != req.digest(cluster.ID()) {
+		err = &ExistsError{BackupID: req.BackupID} // another attempt was first
+	}
+	if err == nil {
+		err = checkPrevious(ctx, repo, plan)
+	}
+	return plan, ref, err
+}
+
+// Propose plans a backup without beginning it: the plan is written under key,
+// or adopted from there, and stands in nobody's way. Of a backup that was begun
+// already it returns the plan with which it was.
+func Propose(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, req Request, key string) (*Plan, repository.ObjectRef, error) {
 	if err := repository.CheckID(req.BackupID); err != nil {
 		return nil, repository.ObjectRef{}, err
 	}
@@ -154,7 +188,7 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	ref, err := repo.ReadDocument(ctx, repository.PlanKey(req.BackupID), &plan)
 	switch {
 	case err == nil && plan.Request == digest && (!complete || plan.WorkflowID == req.WorkflowID && req.WorkflowID != ""):
-		return &plan, ref, checkPrevious(ctx, repo, &plan)
+		return &plan, ref, nil
 	case err == nil || complete:
 		return nil, ref, &ExistsError{BackupID: req.BackupID, Complete: complete}
 	case !errors.Is(err, repository.ErrNotFound):
@@ -165,14 +199,26 @@ func MakePlan(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repo
 	if err != nil {
 		return nil, ref, err
 	}
-	ref, _, err = repository.AdoptDocument(ctx, repo, repository.PlanKey(req.BackupID), made)
-	if err == nil && made.Request != digest {
-		err = &ExistsError{BackupID: req.BackupID}
-	}
-	if err == nil {
-		err = checkPrevious(ctx, repo, made)
-	}
+	ref, _, err = repository.AdoptDocument(ctx, repo, key, made)
 	return made, ref, err
+}
+
+// Begin begins a backup with a plan that was proposed: from then on every run
+// of that backup id goes on with it.
+func Begin(ctx context.Context, repo *repository.Repository, key string) (*Plan, repository.ObjectRef, error) {
+	var proposed Plan
+	ref, err := repo.ReadDocument(ctx, key, &proposed)
+	if err != nil {
+		return nil, ref, fmt.Errorf("read the plan that was approved: %w", err)
+	}
+	plan := proposed
+	if ref, _, err = repository.AdoptDocument(ctx, repo, repository.PlanKey(plan.BackupID), &plan); err != nil {
+		return nil, ref, err
+	}
+	if plan.Content != proposed.Content {
+		return nil, ref, &ExistsError{BackupID: plan.BackupID}
+	}
+	return &plan, ref, checkPrevious(ctx, repo, &plan)
 }
 
 // checkPrevious makes sure that prune has not given up a backup that a plan
@@ -285,6 +331,7 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 			made.Bytes += size
 		}
 	}
+	made.Content = content(digest, found.Topics)
 	made.Topics, made.Partitions, made.Warnings = len(found.Topics), int64(len(line)), p.warnings
 	ends := part.Cut(sizes, part.Limits{
 		MaxBytes: int64(p.req.Options.PartMaxBytes), MaxPartitions: p.req.Options.PartMaxPartitions, Concurrent: p.req.Options.MaxConcurrentParts,

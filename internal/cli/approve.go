@@ -53,7 +53,8 @@ const answerTimeout = 30 * time.Second
 // answer approves or rejects.
 func (p *program) answer(c *cli.Context, name string) error {
 	return p.withWorkflow(c, func(ctx context.Context, conn *connection, id string) error {
-		if err := running(ctx, conn, id); err != nil {
+		id, err := running(ctx, conn, id)
+		if err != nil {
 			return err
 		}
 		a := workflows.Answer{By: person(c, "by"), Plan: c.String("plan"), Reason: c.String("reason")}

@@ -57,6 +57,7 @@ func (r continuousReport) Text(w io.Writer) error {
 		"Backups made", render.Count(int64(r.Checkpoints)),
 		"Last backup", r.Last.BackupID,
 		"Recovery point", render.Time(r.Last.At),
+		"Approval", decisionText(r.Approval),
 	)
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,31 @@ func TestControl(t *testing.T) {
 		}
 		if r := runProgram(t, f.install, c.args[0], "missing"); r.code != ExitFailed || !strings.Contains(r.err, "there is no operation missing in 127.0.0.1:7233") {
 			t.Errorf("%s missing: code %d, %q", c.args[0], r.code, r.err)
+		}
+	}
+}
+
+// Of a run of a schedule it is the operation that it has started which is meant.
+func TestControlOfARunOfASchedule(t *testing.T) {
+	p, err := converter.GetDefaultDataConverter().ToPayload("backup/nightly-1/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"pause", "resume", "cancel", "reject"} {
+		f := newFakeService()
+		f.scheduled = map[string]*commonpb.Memo{
+			"schedule/nightly-1": {Fields: map[string]*commonpb.Payload{workflows.MemoOperation: p}},
+			"schedule/nightly-2": nil, // it has not started any
+		}
+		if r := runProgram(t, f.install, name, "schedule/nightly-1"); r.code != ExitDone || !strings.Contains(r.err, "backup/nightly-1/x") {
+			t.Errorf("%s: code %d, %q", name, r.code, r.err)
+		}
+		if name == "reject" {
+			continue
+		}
+		runProgram(t, f.install, name, "schedule/nightly-2")
+		if want := []string{name + " backup/nightly-1/x", name + " schedule/nightly-2"}; !slices.Equal(f.signals, want) {
+			t.Errorf("sent %q, want %q", f.signals, want)
 		}
 	}
 }

@@ -44,6 +44,8 @@ type fakeService struct {
 	listed   []*workflowpb.WorkflowExecutionInfo
 	answers  []workflows.Answer // given as updates
 	refusal  error              // of an update
+	// scheduled are runs of schedules, by workflow id, with their memos.
+	scheduled map[string]*commonpb.Memo
 
 	away   bool          // the first wait for the end finds the service away
 	looks  int           // how often the operation was described
@@ -163,6 +165,12 @@ func (f *fakeService) DescribeWorkflowExecution(_ context.Context, id, _ string)
 	f.looks++
 	if id == "missing" {
 		return nil, serviceerror.NewNotFound("workflow not found")
+	}
+	if memo, ok := f.scheduled[id]; ok {
+		return &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{
+			Execution: &commonpb.WorkflowExecution{WorkflowId: id, RunId: "run-1"}, Type: &commonpb.WorkflowType{Name: workflows.ScheduledType},
+			Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, Memo: memo,
+		}}, nil
 	}
 	return &workflowservice.DescribeWorkflowExecutionResponse{
 		PendingActivities: f.parts,

@@ -34,10 +34,11 @@ func controlFlags() []cli.Flag {
 // signal sends pause, resume or cancel to a running operation.
 func (p *program) signal(c *cli.Context, name, message string) error {
 	return p.withWorkflow(c, func(ctx context.Context, conn *connection, id string) error {
-		if err := running(ctx, conn, id); err != nil {
+		id, err := running(ctx, conn, id)
+		if err != nil {
 			return err
 		}
-		err := conn.SignalWorkflow(ctx, id, "", name, workflows.Control{By: person(c, "by"), Reason: c.String("reason")})
+		err = conn.SignalWorkflow(ctx, id, "", name, workflows.Control{By: person(c, "by"), Reason: c.String("reason")})
 		if err != nil {
 			return noWorkflow(conn, id, err)
 		}
@@ -46,14 +47,20 @@ func (p *program) signal(c *cli.Context, name, message string) error {
 	})
 }
 
-// running makes sure that an operation has not ended.
-func running(ctx context.Context, conn *connection, id string) error {
+// running makes sure that an operation has not ended. Of a run of a schedule it
+// is the operation that it has started, whose id is returned, that is meant.
+func running(ctx context.Context, conn *connection, id string) (string, error) {
 	d, err := conn.DescribeWorkflowExecution(ctx, id, "")
 	if err != nil {
-		return noWorkflow(conn, id, err)
+		return id, noWorkflow(conn, id, err)
 	}
 	if s := d.GetWorkflowExecutionInfo().GetStatus(); s != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		return &failure{Type: activities.NotFound, Message: "operation " + id + " has ended: " + statusText(s)}
+		return id, &failure{Type: activities.NotFound, Message: "operation " + id + " has ended: " + statusText(s)}
 	}
-	return nil
+	if info := d.GetWorkflowExecutionInfo(); info.GetType().GetName() == workflows.ScheduledType {
+		if operation := keyword(info.GetMemo().GetFields()[workflows.MemoOperation]); operation != "" {
+			return running(ctx, conn, operation)
+		}
+	}
+	return id, nil
 }

@@ -68,7 +68,7 @@ func (p *program) prune(c *cli.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", storage.Describe(where), err)
 	}
-	running, unknown := p.runningOperations(c)
+	running, unknown := p.runningOperations(c, storage.Describe(where))
 	plan, err := prune.MakePlan(c.Context, repo, options, running)
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func pruneRequest(c *cli.Context) (*config.Document, config.Storage, error) {
 const askTimeout = 3 * time.Second
 
 // runningOperations asks Temporal which operations use backups now.
-func (p *program) runningOperations(c *cli.Context) ([]prune.Operation, error) {
+func (p *program) runningOperations(c *cli.Context, place string) ([]prune.Operation, error) {
 	ctx, stop := context.WithTimeout(c.Context, askTimeout)
 	defer stop()
 	conn, err := p.connect(ctx, c)
@@ -126,7 +126,7 @@ func (p *program) runningOperations(c *cli.Context) ([]prune.Operation, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	return activities.RunningOperations(ctx, conn.Client, conn.profile.Namespace)
+	return activities.RunningOperations(ctx, conn.Client, conn.profile.Namespace, place)
 }
 
 func (p *program) executePrune(c *cli.Context, doc *config.Document, where config.Storage) error {

@@ -301,5 +301,5 @@ func (r scheduledReport) Text(w io.Writer) error {
 	if err := render.Title(w, "Run of a schedule: %s", render.Time(r.At)); err != nil {
 		return err
 	}
-	return render.Fields(w, "Operation", r.WorkflowID, "Backup id", r.BackupID)
+	return render.Fields(w, "Operation", r.WorkflowID, "Backup id", r.BackupID, "Nothing was done", r.Skipped)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,7 +37,10 @@ type scheduleView struct {
 	Skipped        int             `json:"skipped"` // because another run was not finished
 	Missed         int             `json:"missed"`  // later than the catch-up window
 	Last           *scheduledRun   `json:"last,omitempty"`
-	NextRuns       []time.Time     `json:"next_runs"`
+	// LastEnded is the run that ended last, where Last has not.
+	LastEnded *scheduledRun `json:"last_ended,omitempty"`
+	MadeBy    string        `json:"made_by,omitempty"` // or changed last
+	NextRuns  []time.Time   `json:"next_runs"`
 	// Recent runs, the newest first; only where one schedule is shown.
 	Recent        []scheduledRun              `json:"recent,omitempty"`
 	Configuration *workflows.ScheduledRequest `json:"configuration,omitempty"`
@@ -52,7 +56,7 @@ type scheduledRun struct {
 	// Operation is the workflow id of what was started; empty when it could
 	// not be, or is not known any more.
 	Operation string `json:"operation,omitempty"`
-	// Status is running, succeeded, failed, canceled, terminated, timedout, or
+	// Status is running, succeeded, failed, cancelled, terminated, timedout, or
 	// unknown when the service has forgotten the run.
 	Status string `json:"status"`
 	Error  string `json:"error,omitempty"`
@@ -72,7 +76,7 @@ func (v *scheduleView) state() string {
 func viewSchedule(id string, d *client.ScheduleDescription, req *workflows.ScheduledRequest) *scheduleView {
 	s := d.Schedule
 	v := &scheduleView{ID: id, Kind: req.Kind(), When: req.When, Repository: req.Place, Paused: s.State.Paused, Note: s.State.Note,
-		Overlap: schedule.OverlapName(s.Policy.Overlap), CatchUpWindow: config.Duration(s.Policy.CatchupWindow), PauseOnFailure: s.Policy.PauseOnFailure,
+		Overlap: schedule.OverlapName(s.Policy.Overlap), CatchUpWindow: config.Duration(s.Policy.CatchupWindow), PauseOnFailure: s.Policy.PauseOnFailure, MadeBy: req.Requested().Requester,
 		Runs: d.Info.NumActions, Skipped: d.Info.NumActionsSkippedOverlap, Missed: d.Info.NumActionsMissedCatchupWindow, NextRuns: d.Info.NextActionTimes}
 	if s.State.LimitedActions {
 		v.RunsLeft = &s.State.RemainingActions
@@ -81,6 +85,30 @@ func viewSchedule(id string, d *client.ScheduleDescription, req *workflows.Sched
 		}
 	}
 	return v
+}
+
+// ended tells whether a run has ended, as far as is known.
+func (r *scheduledRun) ended() bool { return r.Status != "running" }
+
+// ran takes in a run of the schedule; the newest come first.
+func (v *scheduleView) ran(r scheduledRun) {
+	switch {
+	case v.Last == nil:
+		v.Last = &r
+	case !v.Last.ended() && v.LastEnded == nil && r.ended():
+		v.LastEnded = &r
+	}
+}
+
+// result is how the newest run ended, or how the one before did while it runs.
+func (v *scheduleView) result() string {
+	switch {
+	case v.Last == nil:
+		return ""
+	case v.LastEnded != nil:
+		return v.Last.Status + ", before " + v.LastEnded.Status
+	}
+	return v.Last.Status
 }
 
 // run looks up how a run of a schedule ended; with why, also the error.
@@ -162,12 +190,14 @@ func (p *program) scheduleList(c *cli.Context) error {
 				return err
 			}
 			v := viewSchedule(id, d, req)
-			if n := len(d.Info.RecentActions); n > 0 {
-				last, err := conn.scheduledRun(gctx, d.Info.RecentActions[n-1], false)
+			for _, a := range slices.Backward(d.Info.RecentActions) {
+				run, err := conn.scheduledRun(gctx, a, false)
 				if err != nil {
 					return err
 				}
-				v.Last = &last
+				if v.ran(run); run.ended() {
+					break
+				}
 			}
 			views[i] = v
 			return nil
@@ -199,7 +229,7 @@ func (l scheduleList) Text(w io.Writer) error {
 	for _, v := range l.Schedules {
 		last, result, next := "", "", ""
 		if v.Last != nil {
-			last, result = render.Time(v.Last.At), v.Last.Status
+			last, result = render.Time(v.Last.At), v.result()
 		}
 		if len(v.NextRuns) > 0 && !v.Paused {
 			next = render.Time(v.NextRuns[0])
@@ -218,19 +248,25 @@ func (l scheduleList) Text(w io.Writer) error {
 
 // Records implements render.Rows.
 func (l scheduleList) Records() ([]string, [][]string) {
-	header := []string{"schedule", "kind", "when", "repository", "state", "runs", "skipped", "missed", "last_run", "last_result", "last_operation", "next_run"}
+	header := []string{"schedule", "kind", "when", "repository", "state", "runs", "skipped", "missed", "last_run", "last_result", "last_operation", "next_run", "ended_run", "ended_result"}
 	var rows [][]string
 	for _, v := range l.Schedules {
 		last := v.Last
 		if last == nil {
 			last = &scheduledRun{}
 		}
+		ended := v.LastEnded
+		if ended == nil && last.ended() {
+			ended = last
+		} else if ended == nil {
+			ended = &scheduledRun{}
+		}
 		next := ""
 		if len(v.NextRuns) > 0 {
 			next = render.Time(v.NextRuns[0])
 		}
 		rows = append(rows, []string{v.ID, v.Kind, v.When.String(), v.Repository, v.state(), strconv.Itoa(v.Runs), strconv.Itoa(v.Skipped),
-			strconv.Itoa(v.Missed), render.Time(last.At), last.Status, last.Operation, next})
+			strconv.Itoa(v.Missed), render.Time(last.At), last.Status, last.Operation, next, render.Time(ended.At), ended.Status})
 	}
 	return header, rows
 }
@@ -253,9 +289,7 @@ func (p *program) scheduleDescribe(c *cli.Context) error {
 				return err
 			}
 			v.Recent = append(v.Recent, run)
-		}
-		if len(v.Recent) > 0 {
-			v.Last = &v.Recent[0]
+			v.ran(run)
 		}
 		return render.Write(p.Out, format, v)
 	})
@@ -286,6 +320,7 @@ func (v *scheduleView) Text(w io.Writer) error {
 		"When", v.When.String(),
 		"State", v.state(),
 		"Note", v.Note,
+		"Made or changed by", v.MadeBy,
 		"Overlap", v.Overlap,
 		"Catch-up window", v.CatchUpWindow.String(),
 		"Pause on failure", strconv.FormatBool(v.PauseOnFailure),

@@ -38,12 +38,14 @@ func scheduleFlags(create bool) []cli.Flag {
 		&cli.StringSliceFlag{Name: "groups", Usage: "offset-snapshot: consumer groups, with commas between them. Left out: all.", Category: inOperation},
 		&cli.StringSliceFlag{Name: "groups-matching", Usage: "offset-snapshot: patterns with * and ?, with commas between them.", Category: inOperation},
 		&cli.BoolFlag{Name: "deep", Usage: "validate: read and check all data.", Category: inOperation},
-		taskQueueFlag(),
+		personFlag("requester", "by"),
 	}
 	if create {
-		flags = append(flags,
+		flags = append(flags, taskQueueFlag(),
 			&cli.StringFlag{Name: "kind", Usage: "What is run: " + names(scheduledKinds) + ".", Value: scheduledKinds[0], Category: inSchedule},
 			&cli.BoolFlag{Name: "paused", Usage: "Make it paused.", Category: inSchedule})
+	} else { // not from the environment: what is not said stays
+		flags = append(flags, &cli.StringFlag{Name: "task-queue", Usage: "Task queue that the workers listen on.", DefaultText: "the schedule's own", Category: inTemporal})
 	}
 	return append(append(flags, scheduleSettings.flags...), temporalFlags()...)
 }
@@ -187,6 +189,9 @@ func changeSchedule(c *cli.Context, id string, s *client.Schedule, registration 
 	}
 	action := s.Action.(*client.ScheduleWorkflowAction)
 	queue := action.TaskQueue
+	if c.IsSet("config") && doc.Temporal.TaskQueue != "" {
+		queue = doc.Temporal.TaskQueue
+	}
 	if c.IsSet("task-queue") {
 		queue = c.String("task-queue")
 	}
@@ -296,7 +301,7 @@ func documentOf(req *workflows.ScheduledRequest) *config.Document {
 
 // setOperation makes the operation of a schedule out of its configuration.
 func setOperation(c *cli.Context, req *workflows.ScheduledRequest, kind string, doc *config.Document) error {
-	requested := activities.Requested{Requester: workflows.Requester(req.Schedule), Approval: doc.Approval, Notifications: doc.Notifications.Used()}
+	requested := activities.Requested{Requester: person(c, "requester"), Approval: doc.Approval, Notifications: doc.Notifications.Used()}
 	before := *req
 	req.Backup, req.Validate, req.Prune, req.Snapshot = nil, nil, nil, nil
 	switch kind {
@@ -357,6 +362,6 @@ func setAction(a *client.ScheduleWorkflowAction, req *workflows.ScheduledRequest
 	a.Workflow, a.Args, a.TaskQueue = workflows.ScheduledType, []any{*req}, queue
 	a.StaticSummary = fmt.Sprintf("%s in %s by schedule %s", req.Kind(), req.Place, req.Schedule)
 	// No kind: it is found among the operations only when it could not start one.
-	a.TypedSearchAttributes = registration.Start(temporalservice.Attributes{Repository: req.Place, Requester: workflows.Requester(req.Schedule)})
+	a.TypedSearchAttributes = registration.Start(temporalservice.Attributes{Repository: req.Place, Requester: workflows.Requester(req.Schedule, req.Requested().Requester)})
 	a.UntypedSearchAttributes = nil
 }

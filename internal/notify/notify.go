@@ -30,6 +30,9 @@ import (
 type Event struct {
 	// Event is failure, success or waiting (for approval).
 	Event string `json:"event"`
+	// Answered says of the event waiting that it waits no more. Only PagerDuty
+	// is told.
+	Answered bool `json:"answered,omitempty"`
 	// Kind is the kind of operation: backup, restore ...
 	Kind       string `json:"kind"`
 	WorkflowID string `json:"workflow_id"`
@@ -187,7 +190,7 @@ func escapeSlack(s string) string {
 }
 
 // pagerDutyEvent is an event of PagerDuty's Events API v2. A success resolves
-// the incident of the same subject.
+// the incident of the same subject, an answer the one of what waits.
 func pagerDutyEvent(e Event, key, severity string) any {
 	event := map[string]any{"routing_key": key, "dedup_key": "kafka-backup/" + e.subject(), "event_action": "trigger"}
 	if e.Event == config.OnSuccess {
@@ -197,6 +200,10 @@ func pagerDutyEvent(e Event, key, severity string) any {
 	if e.Event == config.OnWaiting {
 		severity = "info"
 		event["dedup_key"] = "kafka-backup/waiting/" + e.WorkflowID
+		if e.Answered {
+			event["event_action"] = "resolve"
+			return event
+		}
 	}
 	if severity == "" {
 		severity = "error"

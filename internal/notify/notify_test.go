@@ -101,6 +101,11 @@ func TestPagerDuty(t *testing.T) {
 	if p := e["payload"].(map[string]any); p["severity"] != "info" || len([]rune(p["summary"].(string))) != 1024 || e["dedup_key"] == trigger["dedup_key"] {
 		t.Errorf("waiting: %v", p)
 	}
+	answered := waiting
+	answered.Answered = true
+	if resolve := send(answered); resolve["event_action"] != "resolve" || resolve["dedup_key"] != e["dedup_key"] {
+		t.Errorf("an answer does not resolve it: %v", resolve)
+	}
 }
 
 func TestErrorsKeepTheAddress(t *testing.T) {

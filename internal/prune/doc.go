@@ -10,10 +10,14 @@
 //     selection of its topics, a backup that a running operation uses, one
 //     that an unfinished backup adds to, one that has a hold, and one whose
 //     manifest is locked by the store.
+//   - A mark on a complete backup is taken off only by the prune that made it,
+//     or when it is old: so a hold is not taken while another prune is about to
+//     drop the backup, however many prunes run at once.
 //   - The id of a backup that was given up cannot be used before nothing is
 //     left of it.
 //   - What cannot be told is not removed: a manifest or index that cannot be
-//     read, or an operation that does not say which backup it uses, stops it.
+//     read stops it, and while an operation does not say which backup it uses
+//     everything stays.
 package prune
 
 import (

@@ -21,7 +21,7 @@ type Pruner struct {
 	Options    Options
 	// Running says which operations are running now.
 	Running func(context.Context) ([]Operation, error)
-	// By is the workflow that prunes.
+	// By is the run of a workflow that prunes; no other has the same.
 	By string
 	// Report, when not nil, is told now and then how much has been removed.
 	Report func(Amount)
@@ -56,7 +56,7 @@ func (p *Pruner) Drop(ctx context.Context, plan *Plan) (Dropped, error) {
 	}
 	// The unfinished ones first: from then on they add to no backup.
 	for ids := range slices.Chunk(abandoned, atOnce) {
-		kept, err := p.give(ctx, ids, func(in *insight, id string) []string {
+		_, kept, err := p.give(ctx, ids, func(in *insight, id string) []string {
 			if slices.Contains(in.alive, id) {
 				return []string{"it is running again"}
 			}
@@ -69,11 +69,19 @@ func (p *Pruner) Drop(ctx context.Context, plan *Plan) (Dropped, error) {
 		done.Kept = append(done.Kept, kept...)
 	}
 	for ids := range slices.Chunk(plan.Drops(), atOnce) {
-		kept, err := p.give(ctx, ids, func(in *insight, id string) []string { return in.vetoes[id] })
+		marks, kept, err := p.give(ctx, ids, func(in *insight, id string) []string { return in.vetoes[id] })
 		if err != nil {
 			return done, err
 		}
 		for _, id := range without(ids, kept) {
+			stands, err := p.stands(ctx, marks[id])
+			if err != nil {
+				return done, err
+			}
+			if !stands { // somebody may have begun to hold it
+				kept = append(kept, Entry{BackupID: id, Keep: []string{"its mark is gone, or too old"}})
+				continue
+			}
 			if err := p.Repository.DropManifest(ctx, id); err != nil {
 				if _, locked := storage.RefusedByLock(ctx, p.Repository.Bucket(), repository.ManifestKey(id), err); !locked {
 					return done, err
@@ -91,53 +99,40 @@ func (p *Pruner) Drop(ctx context.Context, plan *Plan) (Dropped, error) {
 	return done, nil
 }
 
-// unmarkKept takes the mark off backups that an earlier prune had marked when
-// it was cut off, and that are not dropped now.
-func (p *Pruner) unmarkKept(ctx context.Context, drops []string) error {
-	marked, err := p.Repository.Pruned(ctx)
-	if err != nil {
-		return err
-	}
-	for _, id := range marked {
-		if slices.Contains(drops, id) {
+// give marks backups as given up, looks once more whether anybody needs them,
+// and takes the mark off those that somebody does. It returns the marks of the
+// others.
+func (p *Pruner) give(ctx context.Context, ids []string, why func(*insight, string) []string) (marks map[string]mark, kept []Entry, err error) {
+	marks = map[string]mark{}
+	var mine []string
+	for _, id := range ids {
+		m, others, err := p.mark(ctx, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		if others != "" {
+			kept = append(kept, Entry{BackupID: id, Keep: []string{others}})
 			continue
 		}
-		complete, err := p.Repository.Exists(ctx, repository.ManifestKey(id))
-		if err != nil {
-			return err
-		}
-		if complete {
-			if err := p.Repository.Unmark(ctx, id); err != nil {
-				return err
-			}
-		}
+		marks[id] = m
+		mine = append(mine, id)
 	}
-	return nil
-}
-
-// give marks backups as given up, looks once more whether anybody needs them,
-// and takes the mark off those that somebody does.
-func (p *Pruner) give(ctx context.Context, ids []string, why func(*insight, string) []string) (kept []Entry, err error) {
-	for _, id := range ids {
-		if err := p.Repository.MarkPruned(ctx, repository.Mark{BackupID: id, MarkedAt: time.Now().UTC().Truncate(time.Millisecond), By: p.By}); err != nil {
-			return nil, err
-		}
-	}
-	in, err := p.look(ctx, ids)
+	in, err := p.look(ctx, mine)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	for _, id := range ids {
+	for _, id := range mine {
 		reasons := why(in, id)
 		if len(reasons) == 0 {
 			continue
 		}
 		if err := p.Repository.Unmark(ctx, id); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		delete(marks, id)
 		kept = append(kept, Entry{BackupID: id, Keep: reasons})
 	}
-	return kept, nil
+	return marks, kept, nil
 }
 
 // look looks at everything anew. The backups that were just marked count as
@@ -192,6 +187,9 @@ type Swept struct {
 	// Left are backups that were given up and of which something is still
 	// there: segments that later backups use, or locked objects.
 	Left int `json:"left"`
+	// Secret is an operation that was running and did not say which backup it
+	// uses: while there was one, nothing was removed.
+	Secret string `json:"secret,omitempty"`
 }
 
 // parallelDeletes is how many objects are removed beside each other.
@@ -199,7 +197,8 @@ const parallelDeletes = 16
 
 // Sweep removes everything that no backup needs: all that is left of backups
 // that were given up, by this prune or an earlier one, and what racing
-// attempts left behind. Cut off, it is run again.
+// attempts left behind. Cut off, it is run again. See Swept.Secret for when it
+// removes nothing.
 func (p *Pruner) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	running, err := p.Running(ctx)
@@ -213,7 +212,8 @@ func (p *Pruner) Sweep(ctx context.Context) (Swept, error) {
 	o := repository.LeftoverOptions{MinAge: p.Options.MinAge, Marked: marked}
 	for _, op := range running {
 		if op.BackupID == "" {
-			return swept, fmt.Errorf("prune: operation %s is running and does not say which backup it uses (wait until it has ended)", op.WorkflowID)
+			swept.Secret = op.WorkflowID
+			return swept, nil
 		}
 		// A backup that was dropped under the eyes of an operation that was
 		// just beginning stays as it is until that has ended.

@@ -345,8 +345,9 @@ func TestSomebodyBeginsToUseItBetweenPlanAndDrop(t *testing.T) {
 func TestHoldComesTooLate(t *testing.T) {
 	s := newStore(t)
 	s.chain("c", 2)
-	s.check(s.MarkPruned(t.Context(), repository.Mark{BackupID: "c-00"}))
-	err := s.AddHold(t.Context(), repository.Hold{BackupID: "c-00", Name: "late"})
+	_, err := s.MarkPruned(t.Context(), repository.Mark{BackupID: "c-00"})
+	s.check(err)
+	err = s.AddHold(t.Context(), repository.Hold{BackupID: "c-00", Name: "late"})
 	if !errors.As(err, new(*repository.PrunedError)) {
 		t.Errorf("got %v", err)
 	}
@@ -355,7 +356,9 @@ func TestHoldComesTooLate(t *testing.T) {
 	}
 }
 
-func TestASilentOperationStopsEverything(t *testing.T) {
+// While an operation does not say which backup it uses everything stays, and the
+// prune ends well and says why.
+func TestASilentOperationKeepsEverything(t *testing.T) {
 	s := newStore(t)
 	s.chain("c", 3)
 	running := []Operation{{WorkflowID: "mystery"}}
@@ -364,8 +367,20 @@ func TestASilentOperationStopsEverything(t *testing.T) {
 	if len(plan.Drops()) > 0 || len(plan.Warnings) == 0 {
 		t.Errorf("the plan drops %v, warnings %q", plan.Drops(), plan.Warnings)
 	}
-	if _, err := pruner(s, last(1), running...).Sweep(t.Context()); err == nil {
-		t.Error("it sweeps")
+	// It began after others were dropped.
+	if plan, err = MakePlan(t.Context(), s.Repository, last(1), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pruner(s, last(1)).Drop(t.Context(), plan); err != nil {
+		t.Fatal(err)
+	}
+	before := s.keys()
+	swept, err := pruner(s, last(1), running...).Sweep(t.Context())
+	if err != nil || swept.Secret != "mystery" || !slices.Equal(before, s.keys()) {
+		t.Errorf("%+v, %v; %d objects of %d are left", swept, err, len(s.keys()), len(before))
+	}
+	if swept, err = pruner(s, last(1)).Sweep(t.Context()); err != nil || swept.Secret != "" || swept.Freed.Objects == 0 {
+		t.Errorf("the next one: %+v, %v", swept, err)
 	}
 }
 

@@ -25,21 +25,30 @@ type Mark struct {
 	// BackupID is the backup that was given up.
 	BackupID string    `json:"backup_id"`
 	MarkedAt time.Time `json:"marked_at"`
-	// By is the workflow that did it.
+	// By is the run of a workflow that did it. It alone takes the mark off again, but for one that is
+	// old (package prune).
 	By string `json:"by,omitempty"`
 }
 
-// MarkPruned marks a backup as given up; one that is marked already stays as it is.
-func (r *Repository) MarkPruned(ctx context.Context, m Mark) error {
+// MarkPruned marks a backup as given up; one that is marked already stays as it is. It returns the mark
+// that is there then. ErrCorrupt: there is one that cannot be read.
+func (r *Repository) MarkPruned(ctx context.Context, m Mark) (Mark, error) {
 	if err := CheckID(m.BackupID); err != nil {
-		return fmt.Errorf("mark as pruned: %w", err)
+		return m, fmt.Errorf("mark as pruned: %w", err)
 	}
 	m.Format, m.Version = formatPruned, FormatVersion
-	_, err := r.CreateDocument(ctx, PrunedKey(m.BackupID), &m)
-	if err != nil && !errors.Is(err, ErrExists) {
-		return fmt.Errorf("mark backup %q as pruned: %w", m.BackupID, err)
+	if _, _, err := AdoptDocument(ctx, r, PrunedKey(m.BackupID), &m); err != nil {
+		return m, fmt.Errorf("mark backup %q as pruned: %w", m.BackupID, err)
 	}
-	return nil
+	return m, nil
+}
+
+// ReadMark reads the mark of a backup. ErrNotFound when it has none, ErrCorrupt when it cannot be read.
+func (r *Repository) ReadMark(ctx context.Context, backupID string) (m Mark, err error) {
+	if _, err = r.ReadDocument(ctx, PrunedKey(backupID), &m); err != nil {
+		err = fmt.Errorf("read the mark of backup %q: %w", backupID, err)
+	}
+	return m, err
 }
 
 // Unmark takes the mark off a backup; it is no error when it has none.

@@ -13,14 +13,14 @@ func TestNamedMetricsExist(t *testing.T) {
 	set, done := Lag("w", "1")
 	set(1)
 	defer done()
-	behind, done := RecoveryPoint("w")
-	behind(time.Second)
-	defer done()
+	Continuous([]ContinuousState{{WorkflowID: "w", Counted: true}})
+	defer Continuous(nil)
 	defer Running("a")()
 	Schedules([]ScheduleState{{Schedule: "s", Ended: true, LastGood: time.Now(), Next: time.Now()}})
 	defer Schedules(nil)
 	known := map[string]bool{ // counted in workflows, by way of the SDK
 		"kafka_backup_operations_total": true, "kafka_backup_operation_duration_seconds": true, "kafka_backup_scheduled_runs_total": true,
+		"kafka_backup_checkpoints_total": true,
 	}
 	families, err := Registry.Gather()
 	if err != nil {

@@ -10,13 +10,14 @@ import (
 // ScheduleState is what is known of a schedule.
 type ScheduleState struct {
 	Schedule string
-	Kind     string // what it runs: backup, validate ...; empty when nothing ran yet
+	Kind     string // what it runs: backup, validate ...
 	Paused   bool
 	Next     time.Time // the next run; zero: none
 	Ended    bool      // a run has ended
 	// Succeeded tells how the run that ended last ended.
 	Succeeded bool
 	LastGood  time.Time // when the last run that succeeded began; zero: none is known
+	Made      time.Time // when the schedule was made; only where LastGood is zero
 }
 
 // Schedules replaces what the metrics say about schedules.
@@ -43,7 +44,7 @@ func scheduleDesc(name, help string) *prometheus.Desc {
 
 var (
 	scheduleLastGood = scheduleDesc("last_success_timestamp_seconds", "When the last run that succeeded began, as Unix time. For a backup: what was there then can be restored.")
-	scheduleAge      = scheduleDesc("last_success_age_seconds", "Time since the last run that succeeded began: the age of the last good backup.")
+	scheduleAge      = scheduleDesc("last_success_age_seconds", "Time since the last run that succeeded began: the age of the last good backup. Where none is known, since the schedule was made.")
 	scheduleResult   = scheduleDesc("last_run_succeeded", "1 when the run that ended last succeeded, 0 when it failed or was stopped.")
 	schedulePaused   = scheduleDesc("paused", "1 when the schedule is paused.")
 	scheduleNext     = scheduleDesc("next_run_timestamp_seconds", "When the next run begins, as Unix time.")
@@ -75,6 +76,8 @@ func (c *scheduleCollector) Collect(to chan<- prometheus.Metric) {
 		if !s.LastGood.IsZero() {
 			send(scheduleLastGood, float64(s.LastGood.UnixMilli())/1e3)
 			send(scheduleAge, time.Since(s.LastGood).Seconds())
+		} else if !s.Made.IsZero() {
+			send(scheduleAge, time.Since(s.Made).Seconds())
 		}
 	}
 }

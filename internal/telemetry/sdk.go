@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -87,8 +88,19 @@ func (h handler) WithTags(tags map[string]string) client.MetricsHandler {
 	return handler{h.c, merged}
 }
 
+// ours keeps of the tags of a metric that workflows of the product count those
+// that it is documented with. Those that the SDK adds would make a series begin
+// with its first event, at 1, where nobody sees it grow.
+func (h handler) ours(name string) handler {
+	if strings.HasPrefix(name, namespace+"_") {
+		h.tags = slices.DeleteFunc(slices.Clone(h.tags), func(t tag) bool { return t.name != "kind" && t.name != "result" && t.name != "schedule" })
+	}
+	return h
+}
+
 // Counter implements client.MetricsHandler.
 func (h handler) Counter(name string) client.MetricsCounter {
+	h = h.ours(name)
 	name = word(name) + "_total"
 	return counter{metric(h.c, name, h.tags, func(l prometheus.Labels) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: "Counted by the Temporal SDK.", ConstLabels: l})
@@ -105,6 +117,7 @@ func (h handler) Gauge(name string) client.MetricsGauge {
 
 // Timer implements client.MetricsHandler.
 func (h handler) Timer(name string) client.MetricsTimer {
+	h = h.ours(name)
 	name = word(name) + "_seconds"
 	return timer{metric(h.c, name, h.tags, func(l prometheus.Labels) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: "Timed by the Temporal SDK.", ConstLabels: l,

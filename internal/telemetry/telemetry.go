@@ -50,15 +50,13 @@ var (
 		Help: "Activities in work in this process."}, []string{"activity"})
 	lagRecords = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "lag_records",
 		Help: "Records between what is done and the end, of the partitions furthest behind in a running part of an operation."}, []string{"workflow_id", "activity_id"})
-	recoveryPoint = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "recovery_point_lag_seconds",
-		Help: "Age of the newest point in time that a continuous backup could restore."}, []string{"workflow_id"})
 	buildInfo = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: "build_info",
 		Help: "Always 1; the label says which version runs."}, []string{"version"})
 )
 
 func init() {
 	Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		bytes, records, segmentSeconds, fetchSeconds, produceSeconds, retried, realigned, running, lagRecords, recoveryPoint, buildInfo, sdk)
+		bytes, records, segmentSeconds, fetchSeconds, produceSeconds, retried, realigned, running, lagRecords, buildInfo, sdk)
 	buildInfo.WithLabelValues(version.String()).Set(1)
 	// What has not happened yet is 0, not missing.
 	for _, what := range []string{"fetched", "stored", "produced"} {
@@ -130,13 +128,6 @@ func Running(activity string) (done func()) {
 func Lag(workflowID, activityID string) (set func(records int64), done func()) {
 	return func(n int64) { lagRecords.WithLabelValues(workflowID, activityID).Set(float64(n)) },
 		func() { lagRecords.DeleteLabelValues(workflowID, activityID) }
-}
-
-// RecoveryPoint says how far the newest point in time that a continuous backup
-// could restore lies back, until the function it returns removes it.
-func RecoveryPoint(workflowID string) (set func(behind time.Duration), done func()) {
-	return func(d time.Duration) { recoveryPoint.WithLabelValues(workflowID).Set(d.Seconds()) },
-		func() { recoveryPoint.DeleteLabelValues(workflowID) }
 }
 
 // often is how often something that may happen to thousands of partitions at

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -157,5 +158,62 @@ func TestScheduleMetrics(t *testing.T) {
 	}
 	if strings.Contains(body, `last_run_succeeded{kind="",schedule="new"}`) {
 		t.Error("a schedule that never ran has a result")
+	}
+}
+
+// What a workflow counts goes on from the zero that was shown before, whatever
+// the SDK adds to it.
+func TestWorkflowsCountFromZero(t *testing.T) {
+	var series []string
+	gather := func() (values map[string]float64) {
+		families, err := Registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		values = map[string]float64{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == "kafka_backup_tests_total" {
+					values[fmt.Sprint(m.GetLabel())] = m.GetCounter().GetValue()
+				}
+			}
+		}
+		return values
+	}
+	tags := map[string]string{"kind": "restore", "result": "failed"}
+	SDK().WithTags(tags).Counter("kafka_backup_tests").Inc(0)
+	for s, v := range gather() {
+		if series = append(series, s); v != 0 {
+			t.Errorf("%s begins with %v", s, v)
+		}
+	}
+	SDK().WithTags(map[string]string{"namespace": "default", "task_queue": "berlin", "workflow_type": "Restore"}).WithTags(tags).Counter("kafka_backup_tests").Inc(1)
+	if after := gather(); len(series) != 1 || len(after) != 1 || after[series[0]] != 1 {
+		t.Errorf("before %q, after %v", series, after)
+	}
+}
+
+// An age is there, and grows, whatever the schedule or the continuous backup does.
+func TestAgesAreAlwaysThere(t *testing.T) {
+	Schedules([]ScheduleState{{Schedule: "never", Kind: "backup", Made: time.Now().Add(-30 * time.Hour)}})
+	defer Schedules(nil)
+	Continuous([]ContinuousState{{WorkflowID: "continuous/live", RecoveryPoint: time.Now().Add(-time.Hour), Lag: 7, Counted: true}})
+	defer Continuous(nil)
+	families, err := Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		if m := f.GetMetric(); len(m) == 1 {
+			got[f.GetName()] = m[0].GetGauge().GetValue()
+		}
+	}
+	for name, least := range map[string]float64{
+		"kafka_backup_schedule_last_success_age_seconds": 30 * 3600, "kafka_backup_recovery_point_lag_seconds": 3600, "kafka_backup_recovery_point_lag_records": 7,
+	} {
+		if got[name] < least || got[name] > least+60 {
+			t.Errorf("%s is %v, want %v", name, got[name], least)
+		}
 	}
 }

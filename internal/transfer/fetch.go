@@ -106,6 +106,11 @@ type FetchOptions struct {
 	// Follow says that partitions which have nothing more are waited for:
 	// only errors are a stall. Fetch then ends with ctx.
 	Follow bool
+	// CaughtUp, when not nil, is told that a partition, by its place, had no
+	// record below its last stable offset at a time that sink has not taken.
+	// Calls for one partition are made one after the other, and between those
+	// of sink.
+	CaughtUp func(index int, at time.Time)
 	// Rate, when not nil, limits the bytes fetched per second. Its burst must
 	// be at least 1.
 	Rate *rate.Limiter

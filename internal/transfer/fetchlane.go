@@ -163,6 +163,7 @@ func (l *fetchLane) ask(ctx context.Context) error {
 	if asked[0].empty > 0 {
 		asked = asked[:1] // see fetchState.empty
 	}
+	began := time.Now()
 	resp, err := l.request(ctx, asked)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -195,9 +196,13 @@ func (l *fetchLane) ask(ctx context.Context) error {
 			key = partitionKey{id: s.TopicID, partition: s.Partition}
 		}
 		before := s.Next
-		fate, n, err := l.take(ctx, s, answers[key], len(asked) == 1, resp.ThrottleMillis > 0)
+		a := answers[key]
+		fate, n, err := l.take(ctx, s, a, len(asked) == 1, resp.ThrottleMillis > 0)
 		if err != nil {
 			return err
+		}
+		if a != nil && a.ErrorCode == 0 && s.Next >= a.LastStableOffset && l.opts.CaughtUp != nil {
+			l.opts.CaughtUp(s.index, began)
 		}
 		bytes += n
 		if s.Next != before {

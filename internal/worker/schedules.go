@@ -2,12 +2,14 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
@@ -17,30 +19,9 @@ import (
 	"github.com/kafka-backup/kafka-backup/workflows"
 )
 
-// schedulesEvery is how often the schedules are looked at for the metrics.
-const schedulesEvery = 30 * time.Second
-
-// watchSchedules keeps the metrics of the schedules up to date until ctx ends.
-// Every worker does it: the metrics are about the namespace, not the worker.
-func watchSchedules(ctx context.Context, c client.Client) {
-	for {
-		states, err := scheduleStates(ctx, c)
-		if err == nil {
-			telemetry.Schedules(states)
-		} else if ctx.Err() == nil {
-			telemetry.Log(ctx).Warn("The schedules could not be looked at for the metrics", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(schedulesEvery):
-		}
-	}
-}
-
 // scheduleStates looks at every schedule of the product.
 func scheduleStates(ctx context.Context, c client.Client) ([]telemetry.ScheduleState, error) {
-	ctx, cancel := context.WithTimeout(ctx, schedulesEvery)
+	ctx, cancel := context.WithTimeout(ctx, watchEvery)
 	defer cancel()
 	it, err := c.ScheduleClient().List(ctx, client.ScheduleListOptions{})
 	if err != nil {
@@ -77,9 +58,39 @@ func scheduleStates(ctx context.Context, c client.Client) ([]telemetry.ScheduleS
 				s.Kind = memo(good.GetMemo(), workflows.MemoKind)
 			}
 		}
+		if s.LastGood.IsZero() {
+			if s.Made, s.Kind, err = made(ctx, c, entry.ID); err != nil {
+				return nil, err
+			}
+			if s.Kind == "" {
+				continue // deleted meanwhile, or somebody else's
+			}
+		}
 		states = append(states, s)
 	}
 	return states, nil
+}
+
+// made is when a schedule was made, and what it starts; empty where that is not
+// to be had.
+func made(ctx context.Context, c client.Client, id string) (at time.Time, kind string, err error) {
+	d, err := c.ScheduleClient().GetHandle(ctx, id).Describe(ctx)
+	var gone *serviceerror.NotFound
+	if errors.As(err, &gone) {
+		return at, "", nil
+	}
+	if err != nil {
+		return at, "", fmt.Errorf("look at schedule %s: %w", id, err)
+	}
+	action, ok := d.Schedule.Action.(*client.ScheduleWorkflowAction)
+	if !ok || len(action.Args) != 1 {
+		return at, "", nil
+	}
+	var req workflows.ScheduledRequest
+	if p, ok := action.Args[0].(*commonpb.Payload); !ok || converter.GetDefaultDataConverter().FromPayload(p, &req) != nil {
+		return at, "", nil
+	}
+	return d.Info.CreatedAt, req.Kind(), nil
 }
 
 // lastRun is the run of a schedule that began last of those that a condition

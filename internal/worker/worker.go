@@ -138,7 +138,8 @@ func Start(c client.Client, o Options) (*Worker, error) {
 		ctx = telemetry.WithLog(ctx, o.Log)
 	}
 	w.stopWatching = cancel
-	go watchSchedules(ctx, c)
+	workflows.CountFromZero(telemetry.SDK())
+	go watch(ctx, c)
 	return w, nil
 }
 

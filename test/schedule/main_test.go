@@ -28,8 +28,11 @@ import (
 // patience bounds every wait.
 const patience = 2 * time.Minute
 
-// server is the Temporal server of all tests.
-var server *temporalservice.Server
+// server is the Temporal server of all tests, and binary its program.
+var (
+	server *temporalservice.Server
+	binary string
+)
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -44,12 +47,13 @@ func run(m *testing.M) int {
 	if err != nil {
 		return fail(err)
 	}
+	binary = programs.Server
 	dir, err := os.MkdirTemp("", "schedule")
 	if err != nil {
 		return fail(err)
 	}
 	defer os.RemoveAll(dir)
-	server, err = temporalservice.StartServer(ctx, temporalservice.ServerOptions{Binary: programs.Server, StateDir: dir, TimeSkipping: true, Log: os.Stderr})
+	server, err = temporalservice.StartServer(ctx, temporalservice.ServerOptions{Binary: binary, StateDir: dir, TimeSkipping: true, Log: os.Stderr})
 	if err != nil {
 		return fail(err)
 	}
@@ -180,10 +184,11 @@ type scheduled struct {
 }
 
 type scheduledRun struct {
-	At        time.Time `json:"at"`
-	Operation string    `json:"operation"`
-	Status    string    `json:"status"`
-	Error     string    `json:"error"`
+	At         time.Time `json:"at"`
+	WorkflowID string    `json:"workflow_id"`
+	Operation  string    `json:"operation"`
+	Status     string    `json:"status"`
+	Error      string    `json:"error"`
 }
 
 func (b *bed) describe(id string) (s scheduled) {
@@ -205,6 +210,16 @@ func (b *bed) await(id, what string, so func(s scheduled) bool) scheduled {
 		}
 		if time.Now().After(end) {
 			b.t.Fatalf("schedule %s: %s did not come: %+v", id, what, s)
+		}
+	}
+}
+
+// eventually waits until something is so.
+func (b *bed) eventually(what string, so func() bool) {
+	b.t.Helper()
+	for end := time.Now().Add(patience); !so(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			b.t.Fatalf("%s did not come", what)
 		}
 	}
 }

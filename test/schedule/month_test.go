@@ -54,14 +54,14 @@ func TestMonthOfHourlyBackups(t *testing.T) {
 	})
 	b.work()
 	conf := b.config("hourly-{{date}}-{{hour}}", "retention: {keep_within: 12h, keep_daily: 7, keep_weekly: 3, keep_monthly: 2}\n")
-	b.must("schedule", "create", "tidy", "--kind", "prune", "--config", conf, "--every", "1d", "--overlap", "buffer-one", "--paused", "--task-queue", b.queue)
+	b.must("schedule", "create", "tidy", "--kind", "prune", "--config", conf, "--every", "1d", "--overlap", "buffer-one", "--task-queue", b.queue)
 	b.must("schedule", "create", "hourly", "--config", conf, "--every", "1h", "--pause-on-failure", "--task-queue", b.queue)
 	began := time.Now()
 	for done := 0; done < runs; {
 		b.nextHour("hourly")
 		done++
 		if done%24 == 0 { // beside the backups that follow
-			b.must("schedule", "trigger", "tidy")
+			b.skipTo(t.Context(), "tidy", 24*time.Hour, time.Time{})
 			t.Logf("day %d, %v", done/24, time.Since(began).Round(time.Second))
 		}
 	}
@@ -91,7 +91,11 @@ func TestMonthOfHourlyBackups(t *testing.T) {
 	if hours := int(at[len(at)-1].Sub(at[0])/time.Hour) + 1; hours != runs+s.Skipped {
 		t.Errorf("%d hours have %d runs, and %d were skipped", hours, runs, s.Skipped)
 	}
-	if n := len(b.succeeded("tidy")); n != b.describe("tidy").Runs || n <= days/2 {
+	prunes := b.succeeded("tidy")
+	if !slices.ContainsFunc(prunes, func(at time.Time) bool { return at.Equal(at.Truncate(24 * time.Hour)) }) {
+		t.Errorf("none of the prunes was begun by the schedule itself: %v", prunes)
+	}
+	if n := len(prunes); n != b.describe("tidy").Runs || n <= days/2 {
 		t.Errorf("%d of %d prunes succeeded", n, b.describe("tidy").Runs)
 	}
 
@@ -158,7 +162,7 @@ func (b *bed) nextHour(id string) {
 		}
 	}
 	before := describe()
-	first := b.skipTo(ctx, id, time.Time{})
+	first := b.skipTo(ctx, id, time.Hour, time.Time{})
 	asked := time.Now()
 	for {
 		after := describe()
@@ -170,17 +174,17 @@ func (b *bed) nextHour(id string) {
 			return
 		}
 		if time.Since(asked) > 5*time.Second { // the scheduler continued as new meanwhile
-			b.skipTo(ctx, id, first)
+			b.skipTo(ctx, id, time.Hour, first)
 			asked = time.Now()
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-// skipTo skips the time of a schedule until just after a full hour, the next one
-// if it is zero, and returns it. Where the hour has passed, it only wakes the
-// schedule.
-func (b *bed) skipTo(ctx context.Context, id string, hour time.Time) time.Time {
+// skipTo skips the time of a schedule until just after a time at which a period
+// begins, the next one if it is zero, and returns it. Where it has passed, it
+// only wakes the schedule.
+func (b *bed) skipTo(ctx context.Context, id string, period time.Duration, to time.Time) time.Time {
 	b.t.Helper()
 	scheduler := &commonpb.WorkflowExecution{WorkflowId: "temporal-sys-scheduler:" + id}
 	d, err := b.client.WorkflowService().DescribeWorkflowExecution(ctx, &workflowservice.DescribeWorkflowExecutionRequest{Namespace: server.Namespace, Execution: scheduler})
@@ -191,20 +195,20 @@ func (b *bed) skipTo(ctx context.Context, id string, hour time.Time) time.Time {
 	if at := d.GetWorkflowExtendedInfo().GetTimeSkippingInfo().GetCurrentTime(); at != nil {
 		now = at.AsTime()
 	}
-	if hour.IsZero() {
-		hour = now.Truncate(time.Hour).Add(time.Hour)
+	if to.IsZero() {
+		to = now.Truncate(period).Add(period)
 	}
 	_, err = b.client.WorkflowService().UpdateWorkflowExecutionOptions(ctx, &workflowservice.UpdateWorkflowExecutionOptionsRequest{
 		Namespace: server.Namespace, WorkflowExecution: scheduler,
 		WorkflowExecutionOptions: &workflowpb.WorkflowExecutionOptions{TimeSkippingConfig: &commonpb.TimeSkippingConfig{
-			Enabled: true, MaxSessionSkipCount: 3, FastForwardConfig: &commonpb.FastForwardConfig{Id: now.String(), Duration: durationpb.New(max(hour.Sub(now), 0) + time.Second)},
+			Enabled: true, MaxSessionSkipCount: 3, FastForwardConfig: &commonpb.FastForwardConfig{Id: now.String(), Duration: durationpb.New(max(to.Sub(now), 0) + time.Second)},
 		}},
 		UpdateMask: &fieldmaskpb.FieldMask{Paths: []string{"time_skipping_config"}},
 	})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return hour
+	return to
 }
 
 // succeeded lists the times of a schedule's runs that succeeded, in order.

@@ -261,7 +261,7 @@ func TestFailedRun(t *testing.T) {
 	if text := get("/readyz"); text != "ready\n" {
 		t.Errorf("/readyz: %s", text)
 	}
-	for _, want := range []string{`kind="backup",`, `result="failed",schedule="broken",`} {
+	for _, want := range []string{`kind="backup",`, `result="failed",schedule="broken"`} {
 		if !strings.Contains(lineWith(get("/metrics"), "kafka_backup_scheduled_runs_total{", `schedule="broken"`), want) {
 			t.Errorf("no metric of the failed run with %s", want)
 		}
