@@ -45,9 +45,9 @@ func (s *site) check(err error) {
 	}
 }
 
-func newSite(t *testing.T, timeout time.Duration) *site {
+func newSite(t *testing.T, timeout time.Duration, brokers int) *site {
 	t.Helper()
-	s := &site{t: t, ctx: kafkabed.Context(t, timeout), bed: kafkabed.Start(t, kafkabed.Options{HeapMiB: 384}), dir: filepath.Join(t.TempDir(), "repository")}
+	s := &site{t: t, ctx: kafkabed.Context(t, timeout), bed: kafkabed.Start(t, kafkabed.Options{HeapMiB: 384, Brokers: brokers}), dir: filepath.Join(t.TempDir(), "repository")}
 	var err error
 	s.opts, err = s.bed.ClientOptions(kafkabed.Login{})
 	s.check(err)
@@ -156,6 +156,20 @@ func (s *site) until(what string, trickle func(), ok func(workflows.Progress) bo
 	}
 }
 
+// begin starts the continuous backup.
+func (s *site) begin(config string) {
+	s.t.Helper()
+	o := s.command("backup", "--config", config, "--detach", "--output", "json")
+	var started struct {
+		WorkflowID string `json:"workflow_id"`
+	}
+	s.check(json.Unmarshal([]byte(strings.SplitN(o.Err, "\n", 2)[0]), &started))
+	s.id = started.WorkflowID
+	if !strings.HasPrefix(s.id, "continuous/live/") {
+		s.t.Fatal(o)
+	}
+}
+
 type listed struct {
 	Backups []struct {
 		BackupID string `json:"backup_id"`
@@ -183,7 +197,7 @@ func (s *site) content(topics ...string) oracle.Content {
 }
 
 func TestContinuousBackup(t *testing.T) {
-	s := newSite(t, 9*time.Minute)
+	s := newSite(t, 9*time.Minute, 1)
 	_, err := s.adm.CreateTopic(s.ctx, 2, 1, nil, "orders-eu")
 	s.check(err)
 	w := s.worker()
@@ -192,15 +206,7 @@ func TestContinuousBackup(t *testing.T) {
 	config := s.file(rig.Document{"backup_id": "live",
 		"source": rig.Document{"bootstrap_servers": s.bed.Bootstrap, "topics": rig.Document{"include": []string{"orders-*"}}},
 		"backup": rig.Document{"continuous": true, "checkpoint_interval": "1s", "fetch_max_wait": "50ms"}})
-	o := s.command("backup", "--config", config, "--detach", "--output", "json")
-	var started struct {
-		WorkflowID string `json:"workflow_id"`
-	}
-	s.check(json.Unmarshal([]byte(strings.SplitN(o.Err, "\n", 2)[0]), &started))
-	s.id = started.WorkflowID
-	if !strings.HasPrefix(s.id, "continuous/live/") {
-		t.Fatal(o)
-	}
+	s.begin(config)
 	trickle := func() { s.produce("orders-eu", 2) }
 	first := s.until("a first backup", trickle, func(p workflows.Progress) bool { return p.RecoveryPoint != nil })
 
