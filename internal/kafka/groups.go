@@ -3,9 +3,11 @@ package kafka
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -120,6 +122,10 @@ func (c *Cluster) CaptureGroups(ctx context.Context, filter config.GroupFilter, 
 // CommittedOffsets returns all committed offsets of groups, by topic and partition (OffsetFetch, many
 // groups a request from version 8 on). A group that does not exist, or has no offsets, gives an empty
 // list. What failed is in a [*PartialError].
+//
+// From version 10 on brokers name a topic by its id only, and another broker is asked for its name, which
+// may not know a new topic yet. So that nothing is left out, it is looked for again for [LookAgain]; what
+// has no name then was deleted, and so were its offsets.
 func (c *Cluster) CommittedOffsets(ctx context.Context, groups []string) (map[string][]CommittedOffset, error) {
 	const op = opFetchOffsets
 	got := make(map[string][]CommittedOffset, len(groups))
@@ -144,6 +150,7 @@ func (c *Cluster) committedOffsets(ctx context.Context, op string, names []strin
 	got := make(map[string][]CommittedOffset, len(names))
 	var failed map[string]error
 	open := names
+	begin := time.Now()
 	_ = patiently(ctx, c, func() error { // what is left in failed says how it ended
 		req := kmsg.NewPtrOffsetFetchRequest()
 		round := make(map[string]error, len(open))
@@ -164,8 +171,10 @@ func (c *Cluster) committedOffsets(ctx context.Context, op string, names []strin
 				continue
 			}
 			for _, g := range shard.Resp.(*kmsg.OffsetFetchResponse).Groups {
-				if os, err := committed(g); err != nil {
+				if os, nameless, err := committed(g); err != nil {
 					round[g.Group] = err
+				} else if nameless && time.Since(begin) < min(LookAgain, c.patience/2) {
+					round[g.Group] = errNameless
 				} else {
 					got[g.Group] = os
 					delete(round, g.Group)
@@ -204,21 +213,25 @@ func mergeErrors[T any](failed map[string]error, names []string, got map[string]
 	return failed
 }
 
-// committed reads one group of an answer.
-func committed(g kmsg.OffsetFetchResponseGroup) ([]CommittedOffset, error) {
+// errNameless is a topic of which no broker that was asked knows the name.
+var errNameless = errors.New("a topic is known by its id only")
+
+// committed reads one group of an answer; nameless: topics without a name are left out.
+func committed(g kmsg.OffsetFetchResponseGroup) (os []CommittedOffset, nameless bool, err error) {
 	if err := kerr.ErrorForCode(g.ErrorCode); err == kerr.GroupIDNotFound {
-		return []CommittedOffset{}, nil
+		return []CommittedOffset{}, false, nil
 	} else if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	os := []CommittedOffset{}
+	os = []CommittedOffset{}
 	for _, t := range g.Topics {
 		if t.Topic == "" {
-			continue // known by an id only that no topic has any more: the topic was deleted
+			nameless = true
+			continue
 		}
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return nil, fmt.Errorf("topic %s partition %d: %w", t.Topic, p.Partition, err)
+				return nil, false, fmt.Errorf("topic %s partition %d: %w", t.Topic, p.Partition, err)
 			}
 			if p.Offset < 0 {
 				continue // nothing committed
@@ -230,5 +243,5 @@ func committed(g kmsg.OffsetFetchResponseGroup) ([]CommittedOffset, error) {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	// Apache Kafka 4.3 lists offsets twice after it has refused a commit that was too large to be written.
-	return slices.CompactFunc(os, func(a, b CommittedOffset) bool { return a.Topic == b.Topic && a.Partition == b.Partition }), nil
+	return slices.CompactFunc(os, func(a, b CommittedOffset) bool { return a.Topic == b.Topic && a.Partition == b.Partition }), nameless, nil
 }

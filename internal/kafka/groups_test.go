@@ -32,6 +32,40 @@ func commit(t *testing.T, c *Cluster, group string, offsets ...CommittedOffset) 
 
 func allTopics(string) bool { return true }
 
+// A broker that is asked for the name of a topic by its id may not know a new
+// topic yet: its offsets are not left out. Those of one that was deleted are.
+func TestOffsetsOfATopicThatNotAllBrokersKnow(t *testing.T) {
+	cluster, address := fake(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
+	commit(t, connect(t, address, config.Security{}), "billing", CommittedOffset{Topic: "orders", Offset: 5, LeaderEpoch: -1})
+	var unknown atomic.Int32
+	cluster.ControlKey(kmsg.Metadata.Int16(), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		req := kreq.(*kmsg.MetadataRequest)
+		if len(req.Topics) == 0 || req.Topics[0].Topic != nil || unknown.Add(-1) < 0 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.MetadataResponse)
+		for _, asked := range req.Topics {
+			rt := kmsg.NewMetadataResponseTopic()
+			rt.TopicID, rt.ErrorCode = asked.TopicID, kerr.UnknownTopicID.Code
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
+	for times, want := range map[int32]int{2: 1, 1000: 0} {
+		unknown.Store(times)
+		c := connect(t, address, config.Security{}) // one that knows no names
+		c.patience = time.Second
+		got, err := c.CommittedOffsets(t.Context(), []string{"billing"})
+		if err != nil || len(got["billing"]) != want {
+			t.Errorf("unknown %d times: %+v, %v", times, got, err)
+		}
+		if left := unknown.Load(); left == times {
+			t.Error("nobody asked for the name")
+		}
+	}
+}
+
 func TestCommittedOffsetsComeBack(t *testing.T) {
 	_, address := fake(t, kfake.NumBrokers(3), kfake.SeedTopics(3, "orders", "payments"))
 	c := connect(t, address, config.Security{})

@@ -3,13 +3,16 @@ package oracle
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -20,6 +23,26 @@ type Committed struct {
 	Partition int32
 	Offset    int64
 	Metadata  string
+}
+
+// fetchOffsets fetches the committed offsets of a group. Brokers name topics by
+// their ids only, and another broker is asked for the names, which may not know
+// a new topic yet: that is awaited.
+func fetchOffsets(ctx context.Context, adm *kadm.Client, group string) (kadm.OffsetResponses, error) {
+	for {
+		offsets, err := adm.FetchOffsets(ctx, group)
+		if err == nil {
+			err = offsets.Error()
+		}
+		if !errors.Is(err, kerr.UnknownTopicID) {
+			return offsets, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // ReadGroups gives the committed offsets of the named groups, of all groups when
@@ -40,10 +63,7 @@ func ReadGroups(ctx context.Context, client []kgo.Opt, groups ...string) ([]Comm
 	}
 	var all []Committed
 	for _, group := range groups {
-		offsets, err := adm.FetchOffsets(ctx, group)
-		if err == nil {
-			err = offsets.Error()
-		}
+		offsets, err := fetchOffsets(ctx, adm, group)
 		if err != nil {
 			return nil, fmt.Errorf("oracle: committed offsets of group %s: %w", group, err)
 		}
