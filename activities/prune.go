@@ -157,6 +157,20 @@ func (a *Prune) DropBackups(ctx context.Context, req PruneRequest, plan PrunePla
 	return did, err
 }
 
+// ReleaseBackups takes this prune's marks off the backups that it has not
+// dropped and, as it was stopped or failed, will not.
+func (a *Prune) ReleaseBackups(ctx context.Context, req PruneRequest) error {
+	_, err := step(ctx, false, func(ctx context.Context) (struct{}, error) {
+		p, done, err := a.open(ctx, req)
+		if err != nil {
+			return struct{}{}, err
+		}
+		defer done()
+		return struct{}{}, p.Release(ctx)
+	})
+	return err
+}
+
 // Sweep removes what no backup needs. before is what sweeps of the same prune
 // that were stopped have removed; it is in the sum. When it is told to stop, the
 // details of the cancellation are an [Amount] and what it has done.

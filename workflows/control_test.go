@@ -250,6 +250,9 @@ func TestCancelInEachPhase(t *testing.T) {
 					}
 					w.wantNone(run.steps[i+1:])
 					w.wantOffsetsPutBack(step, left)
+					if released := w.called("ReleaseBackups"); released != (step == "DropBackups") {
+						t.Errorf("marks taken off: %v: %q", released, w.calls)
+					}
 					if run.name == "restore" {
 						w.wantPutBack(i, left)
 					}

@@ -21,8 +21,8 @@ import (
 //
 // On a crash of a worker another one goes on. On pause and on cancel it stops
 // after what it has in hand; backups that were dropped by then are gone, and
-// what is left of them is removed by the next prune. What the store's object
-// lock keeps is reported, and left.
+// what is left of them is removed by the next prune, and the others are as they
+// were. What the store's object lock keeps is reported, and left.
 //
 // Where approval is required it waits after the plan, before anything is removed.
 //
@@ -59,6 +59,9 @@ func Prune(ctx workflow.Context, req activities.PruneRequest) (report activities
 		return report, err
 	}
 	if err := o.step(ctx, "drop the backups that are not kept", &report.PruneDropped, a.DropBackups, req, plan); err != nil {
+		if uerr := o.undo(ctx, "take the marks off the backups that stay", nil, a.ReleaseBackups, req); uerr != nil {
+			o.notDone("the marks of backups that stay could not be taken off: %s; for some hours they cannot be held, and no other prune drops them", message(uerr))
+		}
 		o.did("%d of %d backups are dropped", report.Dropped, plan.Drop)
 		o.notDone("not all backups were dropped, and the objects of those that were are still there; the next prune goes on")
 		return report, err

@@ -127,6 +127,7 @@ func (w *fakes) register(in worker.ActivityRegistry) {
 	act("DropBackups", func(ctx context.Context, _ activities.PruneRequest, _ activities.PrunePlan) (activities.PruneDropped, error) {
 		return activities.PruneDropped{Dropped: 1}, w.do(ctx, "DropBackups")
 	})
+	act("ReleaseBackups", func(ctx context.Context, _ activities.PruneRequest) error { return w.do(ctx, "ReleaseBackups") })
 	act("Sweep", func(ctx context.Context, _ activities.PruneRequest, _ prune.Amount) (prune.Swept, error) {
 		return prune.Swept{}, w.do(ctx, "Sweep")
 	})

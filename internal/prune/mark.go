@@ -66,6 +66,10 @@ func (p *Pruner) stands(ctx context.Context, m mark) (bool, error) {
 	return err == nil && now.By == m.By && now.MarkedAt.Equal(m.MarkedAt) && time.Since(m.MarkedAt) < markLife/2, err
 }
 
+// Release takes the marks of this prune off the backups that it has not dropped:
+// it was told to stop, or failed. Others may hold and drop them at once then.
+func (p *Pruner) Release(ctx context.Context) error { return p.unmarkKept(ctx, nil) }
+
 // unmarkKept takes the mark off backups that this prune, or one that was cut
 // off, had marked, and that are not dropped now.
 func (p *Pruner) unmarkKept(ctx context.Context, drops []string) error {
@@ -95,7 +99,9 @@ func (p *Pruner) unmarkKept(ctx context.Context, drops []string) error {
 			continue // another prune is at it
 		}
 		if err := p.Repository.Unmark(ctx, id); err != nil {
-			return err
+			if _, locked := storage.RefusedByLock(ctx, p.Repository.Bucket(), repository.PrunedKey(id), err); !locked {
+				return err
+			}
 		}
 	}
 	return nil

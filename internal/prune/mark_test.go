@@ -45,6 +45,27 @@ func TestTwoPrunesDoNotDefeatAHold(t *testing.T) {
 	}
 }
 
+// A prune that was stopped before it has dropped what it marked leaves no mark of
+// its own: the next one drops it, and others may hold it.
+func TestAPruneThatIsStoppedLeavesNoMarks(t *testing.T) {
+	s := newStore(t)
+	s.chain("c", 3)
+	a, b := by(s, "a", last(1)), by(s, "b", last(1))
+	_, _, err := a.give(t.Context(), []string{"c-00", "c-01"}, func(*insight, string) []string { return nil })
+	s.check(err)
+	_, _, err = b.give(t.Context(), []string{"c-02"}, func(*insight, string) []string { return nil })
+	s.check(err)
+	s.check(s.DropManifest(t.Context(), "c-00"))
+	s.check(a.Release(t.Context()))
+	marked, err := s.Pruned(t.Context())
+	s.check(err)
+	// What is dropped is still to be swept, and another's mark is its own business.
+	if !slices.Equal(marked, []string{"c-00", "c-02"}) {
+		t.Errorf("marked: %v", marked)
+	}
+	s.check(s.AddHold(t.Context(), repository.Hold{BackupID: "c-01", Name: "late"}))
+}
+
 // What another prune is at is left to it; the mark of one that was cut off long
 // ago is taken over, or off.
 func TestMarksOfOthers(t *testing.T) {
