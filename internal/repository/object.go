@@ -96,7 +96,21 @@ func (r *Repository) Create(ctx context.Context, key string, data []byte, conten
 			break
 		}
 	}
-	return ObjectRef{}, err
+	return ObjectRef{}, r.refused(ctx, key, err)
+}
+
+// refused makes ErrExists of a connection that broke where there is an object with that key: a store
+// that will not have what is being sent may close the connection instead of reading all of it, and its
+// answer is lost.
+func (r *Repository) refused(ctx context.Context, key string, err error) error {
+	var broken *storageerr.Error
+	if !errors.As(err, &broken) || broken.Kind != storageerr.ErrUnavailable {
+		return err
+	}
+	if there, look := r.bucket.Exists(ctx, key); look != nil || !there {
+		return err
+	}
+	return &storageerr.Error{Op: broken.Op, Key: key, Kind: storageerr.ErrExists, Err: broken.Err}
 }
 
 // Adopt writes an object if there is none with that key, else it reads the one that is there.

@@ -61,7 +61,7 @@ func (r *Repository) NewSegment(ctx context.Context, backupID string, part, sequ
 				err = io.ErrShortWrite
 			}
 		}
-		w.failed = storageerr.Wrap(err, "write", w.key)
+		w.failed = r.refused(ctx, w.key, storageerr.Wrap(err, "write", w.key))
 		if err == nil {
 			err = io.ErrClosedPipe
 		}

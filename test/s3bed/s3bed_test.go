@@ -3,16 +3,18 @@ package s3bed_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/kafka-backup/kafka-backup/test/s3bed"
 	"gocloud.dev/blob"
 	_ "gocloud.dev/blob/s3blob"
-	"gocloud.dev/gcerrors"
+
+	"github.com/kafka-backup/kafka-backup/internal/repository"
+	"github.com/kafka-backup/kafka-backup/test/s3bed"
 )
 
 func TestAStoreServesConditionalWritesAndComesBackAfterAKill(t *testing.T) {
@@ -29,17 +31,22 @@ func TestAStoreServesConditionalWritesAndComesBackAfterAKill(t *testing.T) {
 	}
 	defer bucket.Close()
 
+	repo, err := repository.Create(ctx, bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	// Large enough for several parts.
 	for name, size := range map[string]int{"small": 10, "multipart": 12 << 20} {
 		var won, lost atomic.Int32
 		var racers sync.WaitGroup
 		for i := range 4 {
 			racers.Go(func() {
-				err := bucket.Upload(ctx, name, bytes.NewReader(bytes.Repeat([]byte{byte(i)}, size)), &blob.WriterOptions{IfNotExist: true, ContentType: "application/octet-stream"})
+				_, err := repo.Create(ctx, name, bytes.Repeat([]byte{byte(i)}, size), "application/octet-stream")
 				switch {
 				case err == nil:
 					won.Add(1)
-				case gcerrors.Code(err) == gcerrors.FailedPrecondition:
+				case errors.Is(err, repository.ErrExists):
 					lost.Add(1)
 				default:
 					t.Errorf("%s: %v", name, err)
