@@ -174,7 +174,7 @@ func (*Offsets) PlanOffsets(ctx context.Context, req OffsetRequest, number int, 
 		if err != nil || active == nil {
 			return p, err
 		}
-		if p.Active = active.Error(); req.Offsets.BestEffort || !refuseActive {
+		if p.Active = active.Who(); req.Offsets.BestEffort || !refuseActive {
 			return p, nil
 		}
 		active.Waited = req.WaitInactive > 0
@@ -221,7 +221,7 @@ func (*Offsets) ActiveGroups(ctx context.Context, req OffsetRequest, plan Offset
 		if err != nil || active == nil {
 			return "", err
 		}
-		return active.Error(), nil
+		return active.Who(), nil
 	})
 }
 

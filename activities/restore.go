@@ -311,6 +311,11 @@ func (*Restore) PlanGroupOffsets(ctx context.Context, req RestoreRequest, plan R
 	return planned(ctx, req, plan, func(ctx context.Context, cluster *kafka.Cluster, repo *repository.Repository, p *restore.Plan, _ repository.ObjectRef) (OffsetPlan, error) {
 		reset := offsets.Request{BackupID: p.BackupID, Restore: p.MappingKey(), Groups: offsets.Selection{Names: p.Groups}, BestEffort: true, OnOutOfRange: offsets.ClampOutOfRange}
 		const name = "reset"
+		e := activity.GetInfo(ctx).WorkflowExecution
+		var err error
+		if reset.Earlier, err = offsets.ReadEarlier(ctx, repo, e.ID, e.RunID, name); err != nil {
+			return OffsetPlan{}, err
+		}
 		made, ref, err := offsetFolder(ctx, repo).StorePlan(ctx, name, func(emit func(*offsets.Shard) error) (*offsets.Plan, error) {
 			return reset.Plan(ctx, cluster, repo, emit)
 		})

@@ -88,8 +88,12 @@ func (r *offsetRun) makePlan(ctx workflow.Context) error {
 func (r *offsetRun) awaitInactive(ctx workflow.Context, until time.Time) error {
 	var a *activities.Offsets
 	began := workflow.Now(ctx)
-	r.note("waiting for groups to become inactive, until %s: %s", until.UTC().Format(time.RFC3339), r.plan.Active)
-	r.show(ctx)
+	waiting := func(active string) {
+		r.note("waiting until %s for groups to have no active members: %s", until.UTC().Format(time.RFC3339), active)
+		r.show(ctx)
+	}
+	last := r.plan.Active
+	waiting(last)
 	for {
 		now := workflow.Now(ctx)
 		if !now.Before(until) {
@@ -106,9 +110,9 @@ func (r *offsetRun) awaitInactive(ctx workflow.Context, until time.Time) error {
 		if active == "" {
 			return nil
 		}
-		if r.Notes[len(r.Notes)-1] != active {
-			r.note("%s", active)
-			r.show(ctx)
+		if active != last {
+			last = active
+			waiting(active)
 		}
 	}
 }
@@ -119,6 +123,9 @@ func (r *offsetRun) carryOut(ctx workflow.Context) (report activities.OffsetRepo
 	var a *activities.Offsets
 	var seen activities.OffsetsSeen
 	total := activities.Amount{Partitions: r.plan.Totals.Changes()}
+	if r.req.Description == "" {
+		r.req.Description = "Before " + workflow.GetInfo(ctx).WorkflowExecution.ID
+	}
 	if total.Partitions == 0 {
 		r.note("nothing is to be changed")
 	} else {

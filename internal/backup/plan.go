@@ -313,7 +313,11 @@ func (p *planner) plan(ctx context.Context, digest string) (*Plan, error) {
 	}
 	made.Previous = before.ids()
 	if groups != nil {
-		if made.Groups, err = p.put(ctx, "groups.json", groups); err != nil {
+		ids := make(map[string]string, len(found.Topics))
+		for i := range found.Topics {
+			ids[found.Topics[i].Name] = found.Topics[i].ID.String()
+		}
+		if made.Groups, err = p.put(ctx, "groups.json", only(*groups, ids)); err != nil {
 			return nil, err
 		}
 	}

@@ -69,6 +69,9 @@ func recoveryPoint(p *activities.RecoveryPoint, now time.Time) string {
 	text := "recovery point " + render.Duration(max(now.Sub(p.At), 0).Truncate(time.Second)) + " ago"
 	if !p.MeasuredAt.IsZero() {
 		text += ", " + render.Number(p.Lag, "record") + " behind"
+		if age := now.Sub(p.MeasuredAt); age >= 15*time.Second { // nobody counts while it is paused
+			text += " when it was counted " + render.Duration(age.Truncate(time.Second)) + " ago"
+		}
 	}
 	return text + " (" + p.BackupID + ")"
 }

@@ -110,18 +110,19 @@ func (p *program) rollback(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("dry-run") {
-		format, err := outputFormat(c, render.Text, render.JSON, render.YAML)
-		if err != nil {
-			return err
-		}
-		return render.Write(p.Out, format, plan)
+	format, err := outputFormat(c, render.Text, render.JSON, render.YAML)
+	if err != nil {
+		return err
 	}
-	if plan.Totals.Partitions <= 200 {
+	switch {
+	case c.Bool("dry-run"):
+		return render.Write(p.Out, format, plan)
+	case format != render.Text: // stderr has lines of JSON then
+	case plan.Totals.Partitions <= 200:
 		if err := plan.Text(p.Err); err != nil {
 			return err
 		}
-	} else {
+	default:
 		p.say("%s committed offsets of %s groups are to be changed; --dry-run shows them.", render.Count(plan.Totals.Changes()), render.Count(int64(plan.Totals.Groups)))
 	}
 	request, err := p.setRequest(c, doc, r)

@@ -133,6 +133,9 @@ func TestRecoveryPoint(t *testing.T) {
 	if got := recoveryPoint(p, testTime.Add(12*time.Second)); got != "recovery point 12s ago, 1,200 records behind (live-1)" {
 		t.Errorf("got %q", got)
 	}
+	if got := recoveryPoint(p, testTime.Add(80*time.Second)); got != "recovery point 1m20s ago, 1,200 records behind when it was counted 1m20s ago (live-1)" {
+		t.Errorf("got %q", got)
+	}
 	if got := recoveryPoint(nil, testTime); got != "" {
 		t.Errorf("got %q", got)
 	}

@@ -17,7 +17,7 @@ import (
 type MismatchError struct{ Want, Got Committed }
 
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("it was set to %v and reads back as %v: somebody else commits for this group (stop its consumers)", e.Want, e.Got)
+	return fmt.Sprintf("it was set to %v and reads back as %v: somebody else commits for this group, its consumers or another reset (stop them)", e.Want, e.Got)
 }
 
 // MovedOnError says that somebody else has committed an offset since the plan
@@ -101,6 +101,18 @@ type ActiveError struct {
 	Waited bool        // in vain
 }
 
+// Who names the groups, with their members.
+func (e *ActiveError) Who() string {
+	var who []string
+	for i := range e.Groups {
+		who = append(who, describeActive(&e.Groups[i]))
+	}
+	if n := e.Count - len(e.Groups); n > 0 {
+		who = append(who, fmt.Sprintf("and %d more groups", n))
+	}
+	return strings.Join(who, "; ")
+}
+
 func (e *ActiveError) Error() string {
 	var b strings.Builder
 	b.WriteString("Consumer group has active members")
@@ -110,11 +122,8 @@ func (e *ActiveError) Error() string {
 	static := false
 	for _, g := range e.Groups {
 		static = static || slices.ContainsFunc(g.Members, func(m Member) bool { return m.InstanceID != "" })
-		b.WriteString("; " + describeActive(&g))
 	}
-	if n := e.Count - len(e.Groups); n > 0 {
-		fmt.Fprintf(&b, "; and %d more groups", n)
-	}
+	b.WriteString("; " + e.Who())
 	b.WriteString(". Nothing was changed. Stop all consumers of the group first, or wait for that")
 	if e.Waited {
 		b.WriteString(" longer")

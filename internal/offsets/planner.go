@@ -44,6 +44,8 @@ type Planner struct {
 	// it means is an error, and not only left out; a group of which nothing is to
 	// be set is as it was.
 	Rollback bool
+	// Earlier is what earlier runs have set; nil: nothing.
+	Earlier Earlier
 	// ShardPartitions is about how many rows a shard has; 0 means 20,000. A group
 	// is never cut.
 	ShardPartitions int
@@ -431,6 +433,7 @@ func (p *Planner) planGroup(now *GroupNow, wants []Want, members kafka.GroupMemb
 			return plan, &RecreatedError{Group: now.Name, Topic: w.Topic, Was: w.TopicID, Is: f.topic.ID.String()}
 		}
 		row := p.row(w, o, f)
+		p.Earlier.leave(now.Name, w.Topic, f.topic.ID.String(), &row)
 		if n := len(plan.Topics); n == 0 || plan.Topics[n-1].Topic != w.Topic {
 			plan.Topics = append(plan.Topics, TopicPlan{Topic: w.Topic, TopicID: f.topic.ID.String()})
 		}

@@ -33,6 +33,8 @@ type Request struct {
 	Rollback bool `json:"rollback,omitempty"`
 	// BestEffort: what cannot be done does not keep the rest from being done.
 	BestEffort bool `json:"best_effort,omitempty"`
+	// Earlier is what earlier runs of the same operation have set; nil: nothing.
+	Earlier Earlier `json:"-"`
 	// Inputs holds what is too large for a message: it replaces Groups.Names and
 	// Strategy.File. See [Request.Shrink].
 	Inputs *repository.ObjectRef `json:"inputs,omitempty"`
@@ -102,7 +104,7 @@ func (r Request) Plan(ctx context.Context, cluster *kafka.Cluster, repo *reposit
 		return nil, err
 	}
 	r.Strategy = r.Strategy.From(time.Now())
-	p := &Planner{Cluster: cluster, Groups: r.Groups, Topics: r.Topics, OnOutOfRange: r.OnOutOfRange, BestEffort: r.BestEffort}
+	p := &Planner{Cluster: cluster, Groups: r.Groups, Topics: r.Topics, OnOutOfRange: r.OnOutOfRange, BestEffort: r.BestEffort, Earlier: r.Earlier}
 	head := Plan{BackupID: r.BackupID, Snapshot: r.Snapshot}
 	var err error
 	switch {

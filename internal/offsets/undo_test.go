@@ -135,6 +135,51 @@ func TestAnUndoTouchesOnlyWhatWasSet(t *testing.T) {
 	}
 }
 
+// A run that does again what an earlier one has done leaves alone what the groups
+// have committed since; what the earlier one could not set, or has undone, it
+// sets.
+func TestWhatAnEarlierRunHasSetIsNotSetAgain(t *testing.T) {
+	b := newBed(t, kfake.NumBrokers(1), kfake.SeedTopics(3, "orders"))
+	b.fill("orders", 3, 20)
+	b.commit("g", "orders", 4, 4, 4)
+	b.commit("h", "orders", 4)
+	r := Request{Strategy: &Strategy{Latest: true}, Groups: Selection{Names: []string{"g", "h"}}}
+	run := func(id string) *Run {
+		f := OperationFolder(b.repo, "restore/x", id)
+		var err error
+		if r.Earlier, err = ReadEarlier(t.Context(), b.repo, "restore/x", id, "reset"); err != nil {
+			t.Fatal(err)
+		}
+		p, ref, err := f.StorePlan(t.Context(), "reset", func(emit func(*Shard) error) (*Plan, error) { return r.Plan(t.Context(), b.Cluster, b.repo, emit) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := &Run{Folder: f, Cluster: b.Cluster, Plan: p, Name: "reset", Seen: p.CreatedAt}
+		if _, err := run.Apply(t.Context(), run.All(), 0, Applier{Cluster: b.Cluster}); err != nil {
+			t.Fatal(err)
+		}
+		if id == "undone" {
+			if _, err := run.PutBack(t.Context(), run.All(), 0, Applier{Cluster: b.Cluster}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, _, err := run.Report(t.Context(), ref, ""); err != nil {
+			t.Fatal(err)
+		}
+		return run
+	}
+	run("undone")
+	b.refuse(100, map[int32]*kerr.Error{2: kerr.OffsetMetadataTooLarge})
+	run("first")
+	b.want("g", "orders/0=20 orders/1=20 orders/2=4")
+	b.commit("g", "orders", 13, -1)
+	if p := run("second").Plan; p.Totals.Skip != 1 || p.Totals.Set != 1 || p.Totals.Unchanged != 2 {
+		t.Errorf("%+v", p.Totals)
+	}
+	b.want("g", "orders/0=13 orders/1=20 orders/2=4")
+	b.want("h", "orders/0=20")
+}
+
 // What an undo cannot do just now is open, and done by a later round: members
 // may leave, a coordinator may come back.
 func TestAnUndoWaitsForMembersAndCoordinators(t *testing.T) {
