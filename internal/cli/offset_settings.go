@@ -258,32 +258,29 @@ func (p *program) strategy(c *cli.Context) (*offsets.Strategy, error) {
 // withCluster connects to the cluster and opens the repository, if one is
 // named, for a command that only reads.
 func (p *program) withCluster(ctx context.Context, doc *config.Document, fn func(cluster *kafka.Cluster, r *opened) error) error {
-	var r *opened
-	if hasStorage(doc) {
-		bucket, err := storage.Open(ctx, doc.Storage)
+	onCluster := func(r *opened) error {
+		cluster, err := kafka.Connect(ctx, doc.Target)
 		if err != nil {
 			return err
 		}
-		defer bucket.Close()
-		repo, err := repository.Open(ctx, bucket)
-		if err != nil {
-			return fmt.Errorf("%s: %w", storage.Describe(doc.Storage), err)
+		defer cluster.Close()
+		return fn(cluster, r)
+	}
+	if !hasStorage(doc) {
+		if doc.BackupID != "" {
+			return usage("say where backup %s is, with --path or with --config", doc.BackupID)
 		}
-		r = &opened{repo, storage.Describe(doc.Storage), doc.BackupID}
+		return onCluster(nil)
+	}
+	return p.onRepository(ctx, doc, func(repo *repository.Repository) error {
+		r := &opened{repo, storage.Describe(doc.Storage), doc.BackupID}
 		if doc.BackupID != "" {
 			if _, err := r.manifest(ctx); err != nil {
 				return err
 			}
 		}
-	} else if doc.BackupID != "" {
-		return usage("say where backup %s is, with --path or with --config", doc.BackupID)
-	}
-	cluster, err := kafka.Connect(ctx, doc.Target)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	return fn(cluster, r)
+		return onCluster(r)
+	})
 }
 
 // onRepository opens the repository of a document.

@@ -78,66 +78,61 @@ func (r *Run) putBack(ctx context.Context, shard, round int, a Applier) (u Undon
 
 // putBack is [Run.PutBack] of one shard.
 func (s *Shard) putBack(ctx context.Context, a Applier) (u Undone, err error) {
-	back := s.back()
-	now, err := readCommitted(ctx, a.Cluster, groupsOf(back))
-	if err != nil {
-		return u, err
-	}
 	rows := s.rowsByPlace()
-	var ours []GroupChanges
-	for _, g := range back {
-		set := GroupChanges{Group: g.Group}
-		for _, c := range g.Changes {
-			at := groupPartition{g.Group, c.Topic, c.Partition}
-			if bad := now.failed[g.Group]; bad != nil {
-				u.fail(failure(g.Group, c, bad))
-				continue
-			}
-			switch found := now.at(at); rows[at].owner(found) {
-			case us:
-				set.Changes = append(set.Changes, c)
-			case somebody:
-				u.Left = append(u.Left, failure(g.Group, c, &MovedOnError{Was: c.committed(), Is: found}))
-			}
+	// look reads what is committed in places, and gives those that are as the plan
+	// sets them to ours, and those that are as they were before to others.
+	look := func(places []GroupChanges, ours func(group string, c Change, now Committed), others func()) error {
+		now, err := readCommitted(ctx, a.Cluster, groupsOf(places))
+		if err != nil {
+			return err
 		}
-		if len(set.Changes) > 0 {
-			ours = append(ours, set)
-		}
-	}
-	if len(ours) == 0 {
-		u.sort()
-		return u, nil
-	}
-	did, err := a.Apply(ctx, ours)
-	if err != nil {
-		return u, err
-	}
-	why := map[groupPartition]Failure{}
-	for _, f := range append(did.Failed, did.Open...) {
-		why[groupPartition{f.Group, f.Topic, f.Partition}] = f
-	}
-	if now, err = readCommitted(ctx, a.Cluster, groupsOf(ours)); err != nil {
-		return u, err
-	}
-	for _, g := range ours {
-		for _, c := range g.Changes {
-			at := groupPartition{g.Group, c.Topic, c.Partition}
-			if bad := now.failed[g.Group]; bad != nil {
-				u.fail(failure(g.Group, c, bad))
-				continue
-			}
-			switch found := now.at(at); rows[at].owner(found) {
-			case nobody:
-				u.PutBack++
-			case somebody:
-				u.Left = append(u.Left, failure(g.Group, c, &MovedOnError{Was: c.committed(), Is: found}))
-			case us:
-				if f, known := why[at]; known {
-					u.fail(f)
-				} else {
-					u.Open = append(u.Open, failure(g.Group, c, &MismatchError{Want: c.committed(), Got: found}))
+		for _, g := range places {
+			for _, c := range g.Changes {
+				if bad := now.failed[g.Group]; bad != nil {
+					u.fail(failure(g.Group, c, bad))
+					continue
+				}
+				at := groupPartition{g.Group, c.Topic, c.Partition}
+				switch found := now.at(at); rows[at].owner(found) {
+				case us:
+					ours(g.Group, c, found)
+				case nobody:
+					others()
+				case somebody:
+					u.Left = append(u.Left, failure(g.Group, c, &MovedOnError{Was: c.committed(), Is: found}))
 				}
 			}
+		}
+		return nil
+	}
+	var set []GroupChanges
+	err = look(s.back(), func(group string, c Change, _ Committed) {
+		if n := len(set); n == 0 || set[n-1].Group != group {
+			set = append(set, GroupChanges{Group: group})
+		}
+		set[len(set)-1].Changes = append(set[len(set)-1].Changes, c)
+	}, func() {})
+	if err != nil {
+		return u, err
+	}
+	if len(set) > 0 {
+		did, err := a.Apply(ctx, set)
+		if err != nil {
+			return u, err
+		}
+		why := map[groupPartition]Failure{}
+		for _, f := range append(did.Failed, did.Open...) {
+			why[groupPartition{f.Group, f.Topic, f.Partition}] = f
+		}
+		err = look(set, func(group string, c Change, now Committed) {
+			if f, known := why[groupPartition{group, c.Topic, c.Partition}]; known {
+				u.fail(f)
+			} else {
+				u.Open = append(u.Open, failure(group, c, &MismatchError{Want: c.committed(), Got: now}))
+			}
+		}, func() { u.PutBack++ })
+		if err != nil {
+			return u, err
 		}
 	}
 	u.sort()
