@@ -10,11 +10,16 @@ import (
 	"github.com/kafka-backup/kafka-backup/internal/repository"
 )
 
+// offsetPlan is a stored plan, without what is put to an approver.
+func offsetPlan(p *offsets.Plan, ref repository.ObjectRef, name string) OffsetPlan {
+	return OffsetPlan{Ref: ref, Name: name, ClusterID: p.ClusterID, Shards: len(p.Shards), Totals: p.Totals, SeenAt: p.CreatedAt}
+}
+
 // describePlan is the plan as it is put to an approver, and which of its groups
 // have active members, or why it is refused.
 func describePlan(ctx context.Context, repo *repository.Repository, p *offsets.Plan, ref repository.ObjectRef, name string, bestEffort bool) (OffsetPlan, *offsets.ActiveError, error) {
 	t := p.Totals
-	d := OffsetPlan{Ref: ref, Name: name, ClusterID: p.ClusterID, Shards: len(p.Shards), Totals: t, SeenAt: p.CreatedAt}
+	d := offsetPlan(p, ref, name)
 	table := Table{Name: "Committed offsets", Header: []string{"Group", "Topic", "Partition", "Current", "Target", "Action"}}
 	var bad, active []offsets.GroupPlan // a few of each
 	for n := range p.Shards {
@@ -27,9 +32,11 @@ func describePlan(ctx context.Context, repo *repository.Repository, p *offsets.P
 		}
 		for i := range s.Groups {
 			g := &s.Groups[i]
-			if g.Kind == offsets.BlockedActive && len(active) < maxBad {
+			isActive := g.Kind == offsets.BlockedActive
+			if isActive && len(active) < maxBad {
 				active = append(active, *g)
-			} else if g.Bad() && len(bad) < maxBad {
+			}
+			if (g.BadRows() || g.Blocked != "" && !isActive) && len(bad) < maxBad {
 				bad = append(bad, *g)
 			}
 			for j := range g.Topics {

@@ -322,7 +322,7 @@ func (*Restore) PlanGroupOffsets(ctx context.Context, req RestoreRequest, plan R
 		if err != nil {
 			return OffsetPlan{}, err
 		}
-		return OffsetPlan{Ref: ref, Name: name, ClusterID: made.ClusterID, Shards: len(made.Shards), Totals: made.Totals, SeenAt: made.CreatedAt}, nil
+		return offsetPlan(made, ref, name), nil
 	})
 }
 

@@ -61,10 +61,11 @@ func Active(t Totals, groups []GroupPlan) *ActiveError {
 const maxNamed = 5
 
 // Bad tells whether a group stands against a plan as a whole.
-func (g *GroupPlan) Bad() bool {
-	if g.Blocked != "" {
-		return true
-	}
+func (g *GroupPlan) Bad() bool { return g.Blocked != "" || g.BadRows() }
+
+// BadRows tells whether rows of a group stand against a plan as a whole, whoever
+// its members are.
+func (g *GroupPlan) BadRows() bool {
 	for i := range g.Topics {
 		if slices.ContainsFunc(g.Topics[i].Rows, func(r Row) bool { return r.Action == OutOfRange || r.Action == Failed }) {
 			return true
@@ -194,8 +195,7 @@ func (s *Shard) open() iter.Seq[*GroupPlan] {
 // none has.
 func (r *Run) StillActive(ctx context.Context) (*ActiveError, error) {
 	e := &ActiveError{}
-	for n := range r.Plan.Shards {
-		s, err := r.Plan.ReadShard(ctx, r.Folder.Repository, n)
+	for s, err := range r.Plan.EachShard(ctx, r.Folder.Repository) {
 		if err != nil {
 			return nil, err
 		}

@@ -57,8 +57,7 @@ func (e Earlier) read(ctx context.Context, f Folder, name string) error {
 	if err != nil {
 		return err
 	}
-	for n := range plan.Shards {
-		s, err := plan.ReadShard(ctx, f.Repository, n)
+	for s, err := range plan.EachShard(ctx, f.Repository) {
 		if err != nil {
 			return err
 		}

@@ -49,8 +49,7 @@ func (r *Run) All() Shards { return Shards{0, len(r.Plan.Shards)} }
 // Groups are the groups of the plan that are not blocked.
 func (r *Run) Groups(ctx context.Context) ([]string, error) {
 	var names []string
-	for n := range r.Plan.Shards {
-		s, err := r.Plan.ReadShard(ctx, r.Folder.Repository, n)
+	for s, err := range r.Plan.EachShard(ctx, r.Folder.Repository) {
 		if err != nil {
 			return nil, err
 		}
@@ -63,8 +62,7 @@ func (r *Run) Groups(ctx context.Context) ([]string, error) {
 
 // CheckUnmoved is [CheckUnmoved] for all shards of the plan.
 func (r *Run) CheckUnmoved(ctx context.Context, ranges bool) error {
-	for n := range r.Plan.Shards {
-		s, err := r.Plan.ReadShard(ctx, r.Folder.Repository, n)
+	for s, err := range r.Plan.EachShard(ctx, r.Folder.Repository) {
 		if err != nil {
 			return err
 		}

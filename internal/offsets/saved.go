@@ -54,8 +54,7 @@ func (f Folder) AdoptPlan(ctx context.Context, name string, ref repository.Objec
 		plan.Totals, plan.Warnings = Totals{}, slices.Clone(saved.Warnings)
 		sum := sha256.New()
 		fmt.Fprintf(sum, "%q\n", plan.ClusterID)
-		for n := range saved.Shards {
-			s, err := saved.ReadShard(ctx, f.Repository, n)
+		for s, err := range saved.EachShard(ctx, f.Repository) {
 			if err != nil {
 				return nil, err
 			}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -165,6 +166,18 @@ func (p *Plan) ReadShard(ctx context.Context, repo *repository.Repository, n int
 		return nil, &repository.CorruptError{Key: p.Shards[n].Key, Detail: err.Error()}
 	}
 	return s, nil
+}
+
+// EachShard reads the shards of a plan, one after the other, until one cannot be
+// read.
+func (p *Plan) EachShard(ctx context.Context, repo *repository.Repository) iter.Seq2[*Shard, error] {
+	return func(yield func(*Shard, error) bool) {
+		for n := range p.Shards {
+			if s, err := p.ReadShard(ctx, repo, n); !yield(s, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // digest is the beginning of a SHA-256, for names.

@@ -95,12 +95,3 @@ func (s *Summary) ByError() []ErrorCount {
 	})
 	return list
 }
-
-// GroupsIn counts the groups that failures are about.
-func GroupsIn(failed []Failure) int {
-	groups := map[string]bool{}
-	for _, f := range failed {
-		groups[f.Group] = true
-	}
-	return len(groups)
-}

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,22 +20,14 @@ type ContinuousState struct {
 }
 
 // Continuous replaces what the metrics say about continuous backups.
-func Continuous(states []ContinuousState) {
-	continuous.mu.Lock()
-	continuous.states = states
-	continuous.mu.Unlock()
-}
+func Continuous(states []ContinuousState) { continuous.set(states) }
 
 var continuous = &continuousCollector{}
 
 func init() { Registry.MustRegister(continuous) }
 
-// continuousCollector makes the metrics of continuous backups when they are
-// asked for, so that an age is that of the moment.
-type continuousCollector struct {
-	mu     sync.Mutex
-	states []ContinuousState
-}
+// continuousCollector makes the metrics of continuous backups.
+type continuousCollector struct{ latest[ContinuousState] }
 
 var (
 	recoveryPointAge = prometheus.NewDesc(namespace+"_recovery_point_lag_seconds",
@@ -53,10 +44,7 @@ func (*continuousCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *continuousCollector) Collect(to chan<- prometheus.Metric) {
-	c.mu.Lock()
-	states := c.states
-	c.mu.Unlock()
-	for _, s := range states {
+	for _, s := range c.get() {
 		to <- prometheus.MustNewConstMetric(recoveryPointAge, prometheus.GaugeValue, time.Since(s.RecoveryPoint).Seconds(), s.WorkflowID)
 		if s.Counted {
 			to <- prometheus.MustNewConstMetric(recoveryPointLag, prometheus.GaugeValue, float64(s.Lag), s.WorkflowID)

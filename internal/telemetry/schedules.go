@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,22 +20,14 @@ type ScheduleState struct {
 }
 
 // Schedules replaces what the metrics say about schedules.
-func Schedules(states []ScheduleState) {
-	schedules.mu.Lock()
-	schedules.states = states
-	schedules.mu.Unlock()
-}
+func Schedules(states []ScheduleState) { schedules.set(states) }
 
 var schedules = &scheduleCollector{}
 
 func init() { Registry.MustRegister(schedules) }
 
-// scheduleCollector makes the metrics of schedules when they are asked for, so
-// that an age is that of the moment.
-type scheduleCollector struct {
-	mu     sync.Mutex
-	states []ScheduleState
-}
+// scheduleCollector makes the metrics of schedules.
+type scheduleCollector struct{ latest[ScheduleState] }
 
 func scheduleDesc(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc(namespace+"_schedule_"+name, help, []string{"schedule", "kind"}, nil)
@@ -59,10 +50,7 @@ func (*scheduleCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *scheduleCollector) Collect(to chan<- prometheus.Metric) {
-	c.mu.Lock()
-	states := c.states
-	c.mu.Unlock()
-	for _, s := range states {
+	for _, s := range c.get() {
 		send := func(d *prometheus.Desc, v float64) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, s.Schedule, s.Kind)
 		}

@@ -179,8 +179,6 @@ func (o *operator) run(who string, args ...string) *rig.Outcome {
 	return out
 }
 
-func (o *operator) want8(out *rig.Outcome) { o.t.Helper(); o.wantCode(out, 8) }
-
 func (o *operator) wantCode(out *rig.Outcome, code int, words ...string) {
 	o.t.Helper()
 	if out.Code != code {
