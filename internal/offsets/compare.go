@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/kafka-backup/kafka-backup/internal/config"
 	"github.com/kafka-backup/kafka-backup/internal/kafka"
@@ -75,6 +76,7 @@ func (r Request) Compare(ctx context.Context, cluster *kafka.Cluster, repo *repo
 	} else if text != "" {
 		c.Warnings = append(c.Warnings, text)
 	}
+	until := time.Now().Add(kafka.LookAgain)                                                      // for all that is missing together
 	names = slices.DeleteFunc(names, func(n string) bool { return kinds[n] == kafka.GroupShare }) // has no committed offsets
 	for chunk := range slices.Chunk(names, partGroups) {
 		groups := make([]GroupNow, len(chunk))
@@ -83,14 +85,14 @@ func (r Request) Compare(ctx context.Context, cluster *kafka.Cluster, repo *repo
 			g.Name = n
 			groups[i] = GroupNow{g, ok}
 		}
-		if err := r.compare(ctx, c, cluster, source, groups); err != nil {
+		if err := r.compare(ctx, c, cluster, source, groups, until); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
 }
 
-func (r *Request) compare(ctx context.Context, c *Comparison, cluster *kafka.Cluster, source Source, groups []GroupNow) error {
+func (r *Request) compare(ctx context.Context, c *Comparison, cluster *kafka.Cluster, source Source, groups []GroupNow, until time.Time) error {
 	var ask []string
 	for i := range groups {
 		if groups[i].Type != kafka.GroupShare {
@@ -108,14 +110,13 @@ func (r *Request) compare(ctx context.Context, c *Comparison, cluster *kafka.Clu
 	if err != nil {
 		return err
 	}
-	var topics []string
+	counts := map[string]int32{}
 	for i := range wants {
-		for j := range wants[i] {
-			topics = append(topics, wants[i][j].Topic)
+		for _, w := range wants[i] {
+			counts[w.Topic] = max(counts[w.Topic], w.Partition+1)
 		}
 	}
-	slices.Sort(topics)
-	found, err := cluster.DescribeTopics(ctx, slices.Compact(topics))
+	found, err := cluster.FindTopics(ctx, counts, until)
 	var some *kafka.PartialError
 	if err != nil && !errors.As(err, &some) {
 		return err
